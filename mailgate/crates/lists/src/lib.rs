@@ -1,0 +1,14 @@
+//! Block and bypass prefixes: where they come from and how they merge into named tables.
+//!
+//! **Purpose**: keep the named tables of prefixes, each entry with its origins, and say what changed.
+//! **In**: files, BGP peers, commands of the administrator. **Out**: [`Snapshot`]s and [`Change`]s for the edge.
+//! **Trust**: feeds are strangers; no feed can empty a table by failing, and none can widen beyond its limits.
+//! **Standards**: RFC 4632 (CIDR), RFC 4271, 4760, 1997, 6793, 7606 (BGP), RFC 8212 (import nothing unasked).
+//! **Failure**: a source that fails keeps its last good set and says so in `lists show`.
+//! **Start reading at**: `table.rs`, then `source.rs`.
+//!
+//! A crate of its own because it is a station: it feeds the edge and knows nothing of packets.
+
+mod table;
+
+pub use table::{Action, Change, Entry, Snapshot, Table, TableName};

@@ -1,0 +1,117 @@
+//! Named tables of prefixes, as the edge sees them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use mailgate_model::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The name of a table: 1 to 31 of `a-z 0-9 - _`, beginning with a letter, as in PF.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TableName(Arc<str>);
+
+impl TableName {
+    /// Longest name (pf.conf(5) has the same limit).
+    pub const LIMIT: usize = 31;
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// A sentence with what was found and what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let starts_well = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+        let all_well =
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        if starts_well && all_well && text.len() <= Self::LIMIT {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!(
+                "found table name {:?}, expected 1 to {} of a-z, 0-9, - and _, beginning with a letter",
+                text.chars().take(40).collect::<String>(),
+                Self::LIMIT
+            ))
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl TryFrom<String> for TableName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TableName> for String {
+    fn from(name: TableName) -> Self {
+        name.0.to_string()
+    }
+}
+
+/// What the edge does with a source that a table holds. The order is the order of precedence: the first that
+/// applies wins, so bypass beats block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Straight to the MTA.
+    Bypass,
+    /// Packets vanish, on every port.
+    Drop,
+    /// The connection is refused.
+    Reject,
+    /// One byte a second.
+    Tarpit,
+}
+
+/// One entry of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The prefix; host bits are zero.
+    pub prefix: IpNet,
+    /// A hole: `!10.0.0.1` inside `10.0.0.0/8`. The most specific entry of a table decides.
+    pub negated: bool,
+    /// When it ends by itself.
+    pub expires: Option<Timestamp>,
+}
+
+/// One table with what it means and what it holds.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: TableName,
+    /// What is done with sources in it.
+    pub action: Action,
+    /// Sorted by prefix, without duplicates; shared so that a million entries are not copied.
+    pub entries: Arc<Vec<Entry>>,
+}
+
+/// All tables at one moment, in the order of configuration. At most 64, the bits of a set.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The tables.
+    pub tables: Vec<Table>,
+}
+
+/// One difference between two snapshots, for the edge to apply without rebuilding everything.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A table now has this entry; an entry of the same prefix is replaced.
+    Add(TableName, Entry),
+    /// A table no longer has an entry of this prefix.
+    Delete(TableName, IpNet),
+    /// Tables were added, removed, or replaced as a whole: take everything anew.
+    Reload(Snapshot),
+}
