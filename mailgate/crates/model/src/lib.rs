@@ -17,6 +17,7 @@ mod envelope;
 mod ids;
 mod outcome;
 mod reply;
+mod span;
 mod status;
 
 pub use address::{Address, AddressError, Domain, ForwardPath, Host, LocalPart, ReversePath};
@@ -26,4 +27,5 @@ pub use envelope::{DsnNotify, DsnReturn, Envelope, Recipient};
 pub use ids::{IdGenerator, QueueId, SessionId};
 pub use outcome::Outcome;
 pub use reply::Reply;
+pub use span::Span;
 pub use status::{Permanence, Status};
