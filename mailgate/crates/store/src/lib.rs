@@ -8,3 +8,9 @@
 //! **Start reading at**: `database.rs`, then the file of the need.
 //!
 //! A crate of its own because it fences SQLite and holds the promise that SQL is nowhere else.
+
+mod database;
+mod error;
+
+pub use database::{Database, Durability};
+pub use error::Error;
