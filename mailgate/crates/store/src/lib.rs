@@ -11,6 +11,8 @@
 
 mod database;
 mod error;
+pub mod spool;
 
 pub use database::{Database, Durability};
 pub use error::Error;
+pub use spool::{Receipt, Spool};
