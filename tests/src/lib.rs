@@ -7,20 +7,24 @@
 //! **Failure**: `anyhow` errors that name the step; nothing is left behind, also not after kill -9 of the test.
 //! **Start reading at**: [`lab`], then [`Namespace`], [`Daemon`] and [`SmtpClient`].
 
+mod bird;
 mod certs;
 //mod daemon;
 mod dns;
 pub mod lab;
 mod netns;
+mod postfix;
 mod process;
 mod sink;
 mod smtp_client;
 mod wait;
 
+pub use bird::{Bird, Route, Session};
 pub use certs::Certificate;
 //pub use daemon::{Daemon, Memory};
 pub use dns::{Dns, Sockets};
 pub use netns::{Namespace, Network, Node};
+pub use postfix::Postfix;
 pub use process::{Finished, Running, find, run, start};
 pub use sink::{Received, Sink};
 pub use smtp_client::{SmtpClient, SmtpReply};

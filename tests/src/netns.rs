@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -130,6 +131,8 @@ fn enter(resolver: Option<IpAddr>) -> Result<File> {
     }
     if let Some(resolver) = resolver {
         let file = tempfile::NamedTempFile::new()?;
+        // Everybody reads resolv.conf, also a peer that gave up root.
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         std::fs::write(file.path(), format!("nameserver {resolver}\noptions timeout:2 attempts:1\n"))?;
         let target = std::fs::canonicalize("/etc/resolv.conf").context("/etc/resolv.conf")?;
         // The mount keeps the file alive after its name is gone.
