@@ -11,8 +11,10 @@
 
 mod database;
 mod error;
+pub mod greylist;
 pub mod spool;
 
 pub use database::{Database, Durability};
 pub use error::Error;
+pub use greylist::Greylist;
 pub use spool::{Receipt, Spool};

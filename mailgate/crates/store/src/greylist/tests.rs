@@ -1,0 +1,368 @@
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use mailgate_model::ManualClock;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()))
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn tuple(client: &str, from: &str, to: &str) -> Tuple {
+    Tuple { client: net(client), reverse_path: from.into(), forward_path: to.into() }
+}
+
+fn said(from: &str, to: &str) -> Said {
+    Said { helo: "mx.example.org".into(), reverse_path: from.into(), forward_path: to.into() }
+}
+
+fn grey(first: Timestamp) -> Grey {
+    Grey { first, pass: first.plus(25 * MINUTE), expires: first.plus(240 * MINUTE), blocked: 1, passed: 0 }
+}
+
+fn passed(now: Timestamp, origin: Origin) -> Peer {
+    let expires = now.plus(36 * DAY);
+    Peer { kind: PeerKind::Passed, origin, first: now, pass: now, expires, blocked: 1, passed: 0 }
+}
+
+async fn fresh() -> (ManualClock, Greylist) {
+    let clock = ManualClock::at(START);
+    let list = Greylist::memory(Arc::new(clock.clone())).await.unwrap();
+    (clock, list)
+}
+
+fn is_passed(list: &Greylist, address: &str) -> bool {
+    matches!(list.standing(ip(address)), Standing::Passed(..))
+}
+
+fn is_trapped(list: &Greylist, address: &str) -> bool {
+    matches!(list.standing(ip(address)), Standing::Trapped(..))
+}
+
+#[tokio::test]
+async fn the_judge_sees_what_was_stored_and_a_pass_consumes_the_tuple() {
+    let (clock, list) = fresh().await;
+    let key = tuple("192.0.2.1", "a@x.org", "b@y.org");
+    let words = said("A@x.org", "b@y.org");
+    list.attempt(&key, &words, |known| {
+        assert_eq!(known, None);
+        Next::Defer(grey(START))
+    });
+    clock.advance(30 * MINUTE);
+    list.attempt(&key, &words, |known| {
+        assert_eq!(known, Some(grey(START)));
+        Next::Pass(passed(clock.now(), Origin::Learned))
+    });
+    assert!(is_passed(&list, "192.0.2.1") && !is_passed(&list, "192.0.2.2"));
+    let rows = list.list(Filter::default()).await.unwrap();
+    assert!(matches!(rows.as_slice(), [Row::Peer { .. }]), "{rows:?}");
+    assert_eq!(list.counts().grey, 0);
+}
+
+#[tokio::test]
+async fn everything_survives_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    let clock = ManualClock::at(START);
+    let list = Greylist::open(&path, Arc::new(clock.clone())).await.unwrap();
+    let key = tuple("2001:db8::1", "", "b@y.org");
+    list.attempt(&key, &said("", "B@y.org"), |_| Next::Defer(grey(START)));
+    list.learn(net("192.0.2.0/24"), passed(START, Origin::Learned));
+    list.trap(net("198.51.100.7"), DAY);
+    list.add_trap_address("Trap@Example.org");
+    let before = list.list(Filter::default()).await.unwrap();
+    assert_eq!(before.len(), 4);
+    drop(list);
+
+    let list = Greylist::open(&path, Arc::new(clock.clone())).await.unwrap();
+    assert_eq!(list.list(Filter::default()).await.unwrap(), before);
+    assert!(is_passed(&list, "192.0.2.200") && is_trapped(&list, "198.51.100.7"));
+    assert!(list.is_trap("trap@example.ORG"));
+    list.attempt(&key, &said("", ""), |known| {
+        assert_eq!(known, Some(grey(START)));
+        Next::Defer(grey(START))
+    });
+}
+
+#[tokio::test]
+async fn a_damaged_kind_stops_the_opening_and_is_not_guessed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    let database = Database::open(&path, Durability::Normal, MIGRATIONS).unwrap();
+    let insert = |transaction: &rusqlite::Transaction<'_>| {
+        transaction.execute("INSERT INTO peer VALUES ('nonsense', 'passed', 'admin', 1, 1, 1, 1, 1)", [])?;
+        Ok(())
+    };
+    database.write(insert).await.unwrap();
+    drop(database);
+    let error = Greylist::open(&path, Arc::new(ManualClock::at(START))).await.unwrap_err();
+    assert!(matches!(error, Error::Corrupt(_)), "{error}");
+}
+
+#[tokio::test]
+async fn expired_entries_are_not_seen_and_are_swept_an_hour_later() {
+    let (clock, list) = fresh().await;
+    list.trap(net("198.51.100.7"), DAY);
+    list.attempt(&tuple("192.0.2.1", "a", "b"), &said("a", "b"), |_| Next::Defer(grey(START)));
+    clock.advance(DAY);
+    assert_eq!(list.standing(ip("198.51.100.7")), Standing::Unknown);
+    assert_eq!(list.list(Filter::default()).await.unwrap(), []);
+    assert_eq!(list.sweep().await.unwrap(), 1, "the tuple ended 20 hours ago, the trap just now");
+    clock.advance(61 * MINUTE);
+    assert_eq!(list.sweep().await.unwrap(), 1);
+    assert_eq!(list.counts(), Counts::default());
+    let rows = list.0.writer.database().read(|connection| {
+        let count: i64 = connection.query_row(
+            "SELECT (SELECT count(*) FROM tuple) + (SELECT count(*) FROM peer)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(count)
+    });
+    assert_eq!(rows.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_longest_prefix_decides_and_a_trap_beats_what_was_learned() {
+    let (_, list) = fresh().await;
+    list.learn(net("192.0.2.0/24"), passed(START, Origin::Learned));
+    list.trap(net("192.0.2.9"), DAY);
+    assert!(is_passed(&list, "192.0.2.8") && is_trapped(&list, "192.0.2.9"));
+    list.learn(net("2001:db8:1:2::1"), passed(START, Origin::Learned));
+    list.trap(net("2001:db8:1:2::/64"), DAY);
+    assert!(is_trapped(&list, "2001:db8:1:2::1"), "a trap of the whole network wins over one passed address");
+    assert!(!is_trapped(&list, "2001:db8:1:3::1"));
+    list.admit(net("2001:db8:1:2::1"), passed(START, Origin::Admin));
+    assert!(is_passed(&list, "2001:db8:1:2::1") && is_trapped(&list, "2001:db8:1:2::2"));
+}
+
+#[tokio::test]
+async fn mapped_addresses_are_those_they_map() {
+    let (_, list) = fresh().await;
+    list.learn(net("192.0.2.1"), passed(START, Origin::Learned));
+    assert!(is_passed(&list, "::ffff:192.0.2.1"));
+}
+
+#[tokio::test]
+async fn passing_by_command_frees_the_trapped_inside() {
+    let (_, list) = fresh().await;
+    list.trap(net("192.0.2.9"), DAY);
+    list.trap(net("192.0.3.9"), DAY);
+    list.admit(net("192.0.2.0/24"), passed(START, Origin::Admin));
+    assert!(is_passed(&list, "192.0.2.9") && is_trapped(&list, "192.0.3.9"));
+}
+
+#[tokio::test]
+async fn defect_4_counting_a_contact_never_frees_a_trapped_host() {
+    let (_, list) = fresh().await;
+    list.trap(net("192.0.2.9"), DAY);
+    for _ in 0..3 {
+        assert!(!list.accepted(ip("192.0.2.9"), 36 * DAY));
+    }
+    assert!(is_trapped(&list, "192.0.2.9"));
+    list.admit(net("192.0.2.9"), passed(START, Origin::Admin));
+    assert!(is_passed(&list, "192.0.2.9"), "the administrator may");
+    list.trap(net("192.0.2.9"), DAY);
+    assert!(is_passed(&list, "192.0.2.9"), "and what is learned does not overrule");
+}
+
+#[tokio::test]
+async fn defect_5_of_two_ends_the_later_one_holds() {
+    let (clock, list) = fresh().await;
+    list.learn(net("192.0.2.1"), passed(START, Origin::Learned));
+    clock.advance(10 * DAY);
+    assert!(list.accepted(ip("192.0.2.1"), 36 * DAY));
+    assert!(list.accepted(ip("192.0.2.1"), DAY), "a shorter statement counts but shortens nothing");
+    let Standing::Passed(_, peer) = list.standing(ip("192.0.2.1")) else { panic!() };
+    assert_eq!((peer.expires, peer.passed), (START.plus(46 * DAY), 2));
+}
+
+#[tokio::test]
+async fn defect_6_a_trap_lasts_its_own_time_whatever_the_host_was_before() {
+    let (clock, list) = fresh().await;
+    list.learn(net("192.0.2.1"), passed(START, Origin::Learned));
+    list.trap(net("192.0.2.1"), DAY);
+    assert!(is_trapped(&list, "192.0.2.1"));
+    clock.advance(DAY);
+    assert_eq!(list.standing(ip("192.0.2.1")), Standing::Unknown);
+}
+
+#[tokio::test]
+async fn defect_3_what_was_deleted_stays_deleted() {
+    let (_, list) = fresh().await;
+    let key = tuple("192.0.2.1", "a", "b");
+    list.attempt(&key, &said("a", "b"), |_| Next::Defer(grey(START)));
+    list.attempt(&key, &said("a", "b"), |_| Next::Pass(passed(START, Origin::Learned)));
+    assert!(list.forget_peer(net("192.0.2.1"), PeerKind::Passed));
+    list.sweep().await.unwrap();
+    assert_eq!(list.standing(ip("192.0.2.1")), Standing::Unknown);
+    list.attempt(&key, &said("a", "b"), |known| {
+        assert_eq!(known, None, "no tuple is left that could promote it again");
+        Next::Defer(grey(START))
+    });
+}
+
+#[tokio::test]
+async fn listings_filter_by_kind_and_network() {
+    let (_, list) = fresh().await;
+    for client in ["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1"] {
+        list.attempt(&tuple(client, "a", "b"), &said("a", "b"), |_| Next::Defer(grey(START)));
+        list.learn(net(client), passed(START, Origin::Learned));
+    }
+    list.add_trap_address("t@x.org");
+    let count = async |kind, network: Option<&str>, limit| {
+        let filter = Filter { kind, network: network.map(net), limit };
+        list.list(filter).await.unwrap().len()
+    };
+    assert_eq!(count(None, None, None).await, 9);
+    assert_eq!(count(None, None, Some(3)).await, 3);
+    assert_eq!(count(Some(Kind::TrapAddress), None, None).await, 1);
+    assert_eq!(count(Some(Kind::Grey), Some("192.0.2.0/24"), None).await, 2);
+    assert_eq!(count(None, Some("2001:db8::1"), None).await, 2);
+    assert_eq!(list.forget_tuples(net("192.0.2.0/24")).await.unwrap(), 2);
+    assert_eq!(count(Some(Kind::Grey), None, None).await, 2);
+}
+
+#[tokio::test]
+async fn texts_of_strangers_are_clipped_at_a_character() {
+    let (_, list) = fresh().await;
+    let long = "ü".repeat(400);
+    list.attempt(&tuple("192.0.2.1", "a", "b"), &said(&long, "b"), |_| Next::Defer(grey(START)));
+    let rows = list.list(Filter::default()).await.unwrap();
+    let [Row::Grey { said, .. }] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!(said.reverse_path, "ü".repeat(256));
+}
+
+#[tokio::test]
+async fn ten_thousand_changes_at_once_are_all_written_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = Greylist::open(dir.path().join("g.db"), Arc::new(ManualClock::at(START))).await.unwrap();
+    for round in 0..3_u32 {
+        for n in 0..3_500_u32 {
+            let key = Tuple {
+                client: IpNet::from(IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n))),
+                reverse_path: "a".into(),
+                forward_path: "b".into(),
+            };
+            list.attempt(&key, &said("a", "b"), |known| {
+                assert_eq!(known.map(|grey| grey.blocked), round.checked_sub(1));
+                Next::Defer(Grey { blocked: round, ..grey(START) })
+            });
+        }
+    }
+    let rows = list.list(Filter::default()).await.unwrap();
+    assert_eq!(rows.len(), 3_500);
+    assert!(rows.iter().all(|row| matches!(row, Row::Grey { grey, .. } if grey.blocked == 2)));
+}
+
+/// Set for the process that the next test starts and kills: the database to fill.
+const VICTIM: &str = "MAILGATE_TEST_GREYLIST_VICTIM";
+
+/// Not a test of its own: what the killed process does.
+#[tokio::test]
+async fn process_that_is_killed_while_it_records() {
+    let Ok(path) = std::env::var(VICTIM) else { return };
+    let list = Greylist::open(path, Arc::new(ManualClock::at(START))).await.unwrap();
+    for n in 0..u32::MAX {
+        let client = IpNet::from(IpAddr::from(std::net::Ipv4Addr::from_bits(n)));
+        let key = Tuple { client, reverse_path: "a".into(), forward_path: "b".into() };
+        list.attempt(&key, &said("a", "b"), |_| Next::Defer(grey(START)));
+        println!("recorded {n}");
+        if n % 16 == 0 {
+            tokio::task::yield_now().await;
+            // A session is far slower than this loop; the pace of some ten thousand attempts a second is enough.
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+#[tokio::test]
+async fn kill_9_loses_at_most_the_last_100_ms_and_never_corrupts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    let name = "greylist::tests::process_that_is_killed_while_it_records";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env(VICTIM, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen: Vec<(Instant, u32)> = Vec::new();
+    for line in lines {
+        let line = line.unwrap();
+        let Some(n) = line.split("recorded ").nth(1).and_then(|n| n.parse().ok()) else { continue };
+        seen.push((Instant::now(), n));
+        if seen.len() == 20_000 {
+            child.kill().unwrap();
+            break;
+        }
+    }
+    let killed = Instant::now();
+    child.wait().unwrap();
+    assert_eq!(seen.len(), 20_000, "the other process must have worked");
+    let must_be_there = seen.iter().filter(|(at, _)| killed - *at > Duration::from_millis(100)).count();
+
+    let list = Greylist::open(&path, Arc::new(ManualClock::at(START))).await.unwrap();
+    let sound = list.0.writer.database().read(|connection| {
+        Ok(connection.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(sound.await.unwrap(), "ok");
+    let there = list.list(Filter::default()).await.unwrap().len();
+    assert!(must_be_there > 0 && there >= must_be_there, "{there} of {must_be_there} are there");
+}
+
+proptest::proptest! {
+    /// The index against the obvious reading of its rule: look at every entry.
+    #[test]
+    fn standings_agree_with_a_search_through_all_entries(
+        entries in proptest::collection::vec((0_u32..16, 28_u8..=32, 0_u8..3, 0_u64..3), 0..12),
+        asked in 0_u32..16,
+    ) {
+        let index = Index::default();
+        let mut all: std::collections::HashMap<IpNet, Peer> = std::collections::HashMap::new();
+        for (low, length, what, days) in entries {
+            let network = IpNet::new(std::net::Ipv4Addr::from_bits(0xc000_0200 + low).into(), length).unwrap();
+            let (kind, origin) = match what {
+                0 => (PeerKind::Trapped, Origin::Learned),
+                1 => (PeerKind::Passed, Origin::Learned),
+                _ => (PeerKind::Passed, Origin::Admin),
+            };
+            let peer = Peer { kind, expires: START.plus(DAY * u32::try_from(days).unwrap()), ..passed(START, origin) };
+            index.change(network.trunc(), |state| *state = Some(peer));
+            all.insert(network.trunc(), peer);
+        }
+        let address = IpAddr::from(std::net::Ipv4Addr::from_bits(0xc000_0200 + asked));
+        let longest = |kind, origin| {
+            all.iter()
+                .filter(|(net, peer)| net.contains(&address) && peer.expires > START)
+                .filter(|(_, peer)| peer.kind == kind && peer.origin == origin)
+                .max_by_key(|(net, _)| net.prefix_len())
+                .map(|(net, _)| net.prefix_len())
+        };
+        let trapped = longest(PeerKind::Trapped, Origin::Learned);
+        let admin = longest(PeerKind::Passed, Origin::Admin);
+        let learned = longest(PeerKind::Passed, Origin::Learned);
+        let want = match (trapped, admin, learned) {
+            (Some(trap), admin, _) if admin.is_none_or(|admin| trap > admin) => "trapped",
+            (_, Some(_), _) | (None, None, Some(_)) => "passed",
+            _ => "unknown",
+        };
+        let got = match index.standing(address, START) {
+            Standing::Passed(..) => "passed",
+            Standing::Trapped(..) => "trapped",
+            Standing::Unknown => "unknown",
+        };
+        proptest::prop_assert_eq!(got, want);
+    }
+}

@@ -1,0 +1,166 @@
+//! Brings changes to SQLite in the order in which they were made, many at a time.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use mailgate_model::{Clock, Timestamp};
+use tokio::sync::{Notify, watch};
+
+use super::{Grey, Peer, Said, Tuple, rows};
+use crate::{Database, Error};
+
+/// Changes that may wait while the database fails; about 100 MB. Later ones stay in memory only and are counted.
+const WAITING_LIMIT: usize = 200_000;
+/// Changes of one transaction; keeps the writer's thread short for its other users.
+const BATCH: usize = 2_000;
+/// Between two attempts while the database fails.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One change as it is stored.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Grey(Tuple, Said, Grey),
+    ForgetGrey(Tuple),
+    Peer(IpNet, Peer),
+    ForgetPeer(IpNet),
+    TrapAddress(String, Timestamp),
+    ForgetTrapAddress(String),
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    database: Database,
+}
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    some: Notify,
+    closed: AtomicBool,
+    unsaved: AtomicU64,
+}
+
+#[derive(Default)]
+struct Waiting {
+    changes: VecDeque<Change>,
+    /// Changes ever taken in.
+    pushed: u64,
+}
+
+#[derive(Default, Clone)]
+struct Progress {
+    written: u64,
+    failures: u64,
+    why: String,
+}
+
+impl Writer {
+    pub(super) fn start(database: Database, clock: Arc<dyn Clock>) -> Self {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            some: Notify::new(),
+            closed: AtomicBool::new(false),
+            unsaved: AtomicU64::new(0),
+        });
+        let (progress, seen) = watch::channel(Progress::default());
+        tokio::spawn(run(Arc::clone(&shared), database.clone(), progress, clock));
+        Self { shared, progress: seen, database }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub(super) fn unsaved(&self) -> u64 {
+        self.shared.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Takes a change in. Called under the lock of what is changed, so that the order is the same here.
+    pub(super) fn push(&self, change: Change) {
+        let mut waiting = self.shared.lock();
+        if waiting.changes.len() >= WAITING_LIMIT {
+            self.shared.unsaved.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.changes.push_back(change);
+        waiting.pushed += 1;
+        drop(waiting);
+        self.shared.some.notify_one();
+    }
+
+    pub(super) async fn flush(&self) -> Result<(), Error> {
+        let wanted = self.shared.lock().pushed;
+        let mut progress = self.progress.clone();
+        let failures = progress.borrow_and_update().failures;
+        let reached = progress.wait_for(|now| now.written >= wanted || now.failures > failures).await;
+        let reached = reached.map_err(|_| Error::Closed)?;
+        if reached.written >= wanted { Ok(()) } else { Err(Error::Unavailable(reached.why.clone())) }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.some.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<Change> {
+        let mut waiting = self.lock();
+        let count = waiting.changes.len().min(BATCH);
+        waiting.changes.drain(..count).collect()
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    database: Database,
+    progress: watch::Sender<Progress>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        let closed = shared.closed.load(Ordering::Acquire);
+        let batch = Arc::new(shared.take());
+        if batch.is_empty() {
+            if closed {
+                return;
+            }
+            shared.some.notified().await;
+            continue;
+        }
+        let result = database.write({
+            let batch = Arc::clone(&batch);
+            move |transaction| batch.iter().try_for_each(|change| rows::apply(transaction, change))
+        });
+        let written = batch.len() as u64;
+        match result.await {
+            Ok(()) => progress.send_modify(|progress| progress.written += written),
+            Err(error) => {
+                tracing::warn!(target: "store", event = "greylist", result = "deferred", reason = %error);
+                give_back(&shared, &batch);
+                progress.send_modify(|progress| {
+                    progress.failures += 1;
+                    progress.why = error.to_string();
+                });
+                if closed {
+                    return;
+                }
+                clock.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// A batch that could not be written goes back to the head of the line.
+fn give_back(shared: &Shared, batch: &[Change]) {
+    let mut waiting = shared.lock();
+    batch.iter().rev().for_each(|change| waiting.changes.push_front(change.clone()));
+}
