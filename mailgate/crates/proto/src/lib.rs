@@ -8,3 +8,5 @@
 //! **Start reading at**: the folder of the protocol.
 //!
 //! A crate of its own because Cargo holds the promise: no tokio, no sockets, no clock; the fuzz build needs only this.
+
+pub mod smtp;
