@@ -151,6 +151,14 @@ impl Spool {
         doubtful.extend(news.iter().filter(|new| new.row.is_none()).map(|new| (commits, new.id)));
     }
 
+    /// The same message is tried again: its file will be written anew, and must not be unlinked behind its back.
+    fn forget_doubt(&self, id: QueueId) -> bool {
+        let mut doubtful = self.0.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = doubtful.len();
+        doubtful.retain(|(_, other)| *other != id);
+        doubtful.len() != before
+    }
+
     /// After a successful commit: unlinks the file of a finished message and those that are in doubt no more.
     async fn settle(&self, finished: Option<QueueId>) {
         let commits = self.0.database.commits();
@@ -171,6 +179,9 @@ impl Spool {
         let row = if size <= ROW_LIMIT {
             Some(content)
         } else {
+            if self.forget_doubt(id) {
+                self.0.contents.remove(vec![id]).await;
+            }
             self.0.contents.write(id, content).await?;
             None
         };
