@@ -9,8 +9,10 @@
 
 mod bird;
 mod certs;
-//mod daemon;
+mod daemon;
+mod dialogue;
 mod dns;
+mod imap_client;
 pub mod lab;
 mod netns;
 mod postfix;
@@ -21,14 +23,16 @@ mod wait;
 
 pub use bird::{Bird, Route, Session};
 pub use certs::Certificate;
-//pub use daemon::{Daemon, Memory};
+pub use daemon::{Daemon, Memory};
+pub use dialogue::Dialogue;
 pub use dns::{Dns, Sockets};
+pub use imap_client::ImapClient;
 pub use netns::{Namespace, Network, Node};
 pub use postfix::Postfix;
 pub use process::{Finished, Running, find, run, start};
 pub use sink::{Received, Sink};
 pub use smtp_client::{SmtpClient, SmtpReply};
-pub use wait::until;
+pub use wait::{interrupt, until};
 
 /// Says why a test cannot run here, in the form that `cargo xtask test` counts.
 pub fn skip(reason: impl std::fmt::Display) {

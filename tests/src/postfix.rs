@@ -39,8 +39,13 @@ impl Postfix {
         fs::write(folder.join("etc/main.cf"), main_cf(&folder, host, domain, &certificate))?;
         fs::write(folder.join("etc/master.cf"), MASTER_CF)?;
 
-        let mut command = Command::new(program);
-        command.arg("-c").arg(folder.join("etc")).arg("start-fg");
+        // Makes the folders of the queue.
+        let mut check = Command::new(program);
+        check.arg("-c").arg(folder.join("etc")).arg("check");
+        namespace.run(check, Duration::from_secs(20))?.success()?;
+        let mut command = Command::new("/usr/lib/postfix/sbin/master");
+        // Not detached, so that it ends with us; on SIGTERM it ends the group that it leads.
+        command.arg("-c").arg(folder.join("etc")).arg("-d");
         let mut master = namespace.start(command, &folder.join("start.log"))?;
         let ready = until("Postfix to greet", Duration::from_secs(20), || {
             if master.ended().is_some() {

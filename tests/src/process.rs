@@ -1,7 +1,8 @@
 //! Programs that we did not write: find them, run them with a limit, stop them.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -49,14 +50,26 @@ impl Finished {
 ///
 /// # Errors
 /// When it cannot be started or does not end in time.
-pub fn run(mut command: Command, limit: Duration) -> Result<Finished> {
+pub fn run(command: Command, limit: Duration) -> Result<Finished> {
+    run_with(command, "", limit)
+}
+
+/// As [`run`], with a short text on standard input.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {name}"))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A program that does not read its input is free to do so.
+        let _ = pipe.write_all(input.as_bytes());
+    }
     // Read both at once, or a child that fills one pipe would wait for ever.
     let readers = [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].map(|pipe| {
         std::thread::spawn(move || {
@@ -110,7 +123,9 @@ pub fn start(command: &Command, log: &Path) -> Result<Running> {
     if let Some(folder) = command.get_current_dir() {
         bound.current_dir(folder);
     }
+    // A group of its own: Ctrl-C reaches us alone, and we end the children in order.
     let child = bound
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)

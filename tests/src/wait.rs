@@ -1,11 +1,20 @@
 //! Waiting for a condition, never for a length of time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Set once: the person at the keyboard has seen enough.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends every wait of this process with an error, so that what was begun is cleaned up on the way out.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
 
 /// Looks at `condition` until it gives a value; the time that took beside it.
 ///
@@ -20,6 +29,9 @@ pub fn until<T>(
     loop {
         if let Some(value) = condition() {
             return Ok((value, begun.elapsed()));
+        }
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            bail!("interrupted");
         }
         if begun.elapsed() >= limit {
             bail!("waited {:.1} s in vain: {what}", limit.as_secs_f64());

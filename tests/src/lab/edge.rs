@@ -1,0 +1,171 @@
+//! Steps about who may speak: tables, feeds, the kernel filter.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::internet::{FRIEND, GATE, MX, OUTCAST, SPAMMER};
+use super::setting::{ALICE, Setting};
+use crate::{Dialogue, Namespace, until};
+
+/// What the issue asks of a feed and of a file: seen within this time.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A host that gets no answer to its SYN for this long is taken to be cut off.
+const UNANSWERED: Duration = Duration::from_millis(600);
+
+/// The kernel itself is asked, not mailgate.
+pub(super) fn filter_is_native(lab: &mut Setting<'_>) -> Result<String> {
+    let link = lab.run(GATE.label, "ip", &["-details", "link", "show", "dev", "eth0"])?.success()?;
+    ensure!(!link.contains("xdpgeneric"), "generic mode: {link}");
+    let program = link.split_whitespace().skip_while(|word| !word.starts_with("prog/xdp")).nth(2);
+    ensure!(link.contains(" xdp ") || program.is_some(), "no XDP program on eth0: {link}");
+    Ok(format!("program {} on eth0", program.unwrap_or("?")))
+}
+
+/// How a connection to port 25 is received.
+#[derive(Debug, PartialEq)]
+enum Reception {
+    /// The whole greeting at once.
+    Greeted,
+    /// Byte by byte.
+    Tarpit,
+    /// No answer to the SYN.
+    Unreachable,
+}
+
+/// Connects from `node` and looks how the greeting arrives.
+fn reception(node: &Namespace, port: u16) -> Result<Reception> {
+    /// Longer than a greeting takes to cross a bridge on a busy machine, shorter than three bytes take in the tarpit.
+    const GLANCE: Duration = Duration::from_millis(400);
+    node.within(move || {
+        let to = SocketAddr::from((GATE.v4, port));
+        let Ok(tcp) = std::net::TcpStream::connect_timeout(&to, UNANSWERED) else {
+            return Ok(Reception::Unreachable);
+        };
+        let mut dialogue = Dialogue::over(tcp)?;
+        dialogue.set_patience(GLANCE)?;
+        let begun = Instant::now();
+        let mut bytes = Vec::new();
+        while begun.elapsed() < GLANCE && !bytes.ends_with(b"\n") {
+            match dialogue.receive() {
+                Ok(more) if more.is_empty() => break,
+                Ok(more) => bytes.extend(more),
+                Err(_) => break, // nothing came within the glance
+            }
+        }
+        Ok(if bytes.ends_with(b"\n") { Reception::Greeted } else { Reception::Tarpit })
+    })
+}
+
+/// Waits until connections from `node` are received so; how long that took.
+fn becomes(node: &Namespace, wanted: &Reception, limit: Duration) -> Result<Duration> {
+    let mut last = None;
+    let done = until(&format!("{} to be {wanted:?}", node.label()), limit, || {
+        last = Some(reception(node, 25));
+        matches!(&last, Some(Ok(seen)) if seen == wanted).then_some(())
+    });
+    done.map(|(_, time)| time).with_context(|| format!("last seen: {last:?}"))
+}
+
+pub(super) fn bypass(lab: &mut Setting<'_>) -> Result<String> {
+    lab.daemon.command(&["table", "add", "bypass", &FRIEND.v4.to_string()])?;
+    let begun = Instant::now();
+    lab.run(
+        FRIEND.label,
+        "swaks",
+        &["--server", MX, "--ehlo", "mail.friend.example", "--from", "fred@friend.example", "--to", ALICE],
+    )?
+    .success()
+    .context("swaks at its first attempt")?;
+    let time = begun.elapsed();
+    let grey = lab.daemon.command(&["grey", "list"])?;
+    ensure!(!grey.contains(&FRIEND.v4.to_string()), "the greylister saw it: {grey}");
+    Ok(format!("swaks was served at its first attempt in {:.1} s", time.as_secs_f64()))
+}
+
+pub(super) fn announced(lab: &mut Setting<'_>) -> Result<String> {
+    until("the BGP session", Duration::from_secs(20), || lab.bird.is_established().then_some(()))
+        .with_context(|| lab.bird.report())?;
+    let spammer = lab.node(SPAMMER.label)?;
+    let before = reception(spammer, 25)?;
+    ensure!(before == Reception::Greeted, "before the announcement: {before:?}");
+    lab.bird.announce("spammer")?;
+    let begun = Instant::now();
+    becomes(spammer, &Reception::Tarpit, Duration::from_secs(5))?;
+    // The look itself takes the time of a glance; the verdict fell before it.
+    let time = begun.elapsed();
+    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
+    let bytes = stuttered(spammer, Duration::from_secs(3))?;
+    Ok(format!("seen {:.2} s after the announcement; then {bytes} bytes in 3 s", time.as_secs_f64()))
+}
+
+/// How many bytes of the greeting arrive in this time.
+fn stuttered(node: &Namespace, time: Duration) -> Result<usize> {
+    let bytes = node.within(move || {
+        let mut dialogue = Dialogue::connect(SocketAddr::from((GATE.v4, 25)))?;
+        let begun = Instant::now();
+        let mut bytes = 0;
+        while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+            dialogue.set_patience(left)?;
+            bytes += dialogue.receive().map_or(0, |more| more.len());
+        }
+        Ok(bytes)
+    })?;
+    // One byte per second, and the first may come at once.
+    ensure!((1..=4).contains(&bytes), "{bytes} bytes in {} s", time.as_secs());
+    Ok(bytes)
+}
+
+pub(super) fn withdrawn(lab: &mut Setting<'_>) -> Result<String> {
+    lab.bird.withdraw("spammer")?;
+    let time = becomes(lab.node(SPAMMER.label)?, &Reception::Greeted, Duration::from_secs(5))?;
+    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
+    Ok(format!("seen {:.2} s after the withdrawal", time.as_secs_f64()))
+}
+
+pub(super) fn dropped(lab: &mut Setting<'_>) -> Result<String> {
+    let outcast = lab.node(OUTCAST.label)?;
+    ensure!(reception(outcast, 25)? != Reception::Unreachable, "unreachable from the beginning");
+    let mut file = fs::File::options().append(true).open(lab.block_file())?;
+    writeln!(file, "{}  # until further notice", OUTCAST.v4)?;
+    let begun = Instant::now();
+    becomes(outcast, &Reception::Unreachable, Duration::from_secs(5))?;
+    // The last look waits in vain for an answer; the entry was there when it began.
+    let time = begun.elapsed().saturating_sub(UNANSWERED);
+    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
+    let imap = reception(outcast, 143)?;
+    ensure!(imap == Reception::Unreachable, "IMAP: {imap:?}");
+    Ok(format!("seen {:.2} s after the line was written; IMAP is out of reach too", time.as_secs_f64()))
+}
+
+pub(super) fn outlives(lab: &mut Setting<'_>) -> Result<String> {
+    lab.daemon.kill();
+    let during = reception(lab.node(OUTCAST.label)?, 25)?;
+    let friend = lab.node(FRIEND.label)?;
+    let refused = friend.within(|| {
+        let to = SocketAddr::new(IpAddr::V4(GATE.v4), 25);
+        let answer = std::net::TcpStream::connect_timeout(&to, UNANSWERED);
+        Ok(answer.err().map(|error| error.kind()))
+    })?;
+    let begun = Instant::now();
+    lab.daemon.begin()?;
+    ensure!(during == Reception::Unreachable, "without the daemon: {during:?}");
+    let after = reception(lab.node(OUTCAST.label)?, 25)?;
+    ensure!(after == Reception::Unreachable, "after the restart: {after:?}");
+    let friend = refused.map_or("was answered".into(), |kind| format!("got {kind}"));
+    Ok(format!(
+        "dropped without it, while a friend {friend}; back after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    ))
+}
+
+pub(super) fn reachable_again(lab: &mut Setting<'_>) -> Result<String> {
+    fs::write(lab.block_file(), "# nobody\n")?;
+    let time = becomes(lab.node(OUTCAST.label)?, &Reception::Greeted, Duration::from_secs(5))?;
+    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
+    Ok(format!("seen {:.2} s after the line was taken out", time.as_secs_f64()))
+}
