@@ -9,4 +9,5 @@
 //!
 //! A crate of its own because Cargo holds the promise: no tokio, no sockets, no clock; the fuzz build needs only this.
 
+pub mod imap;
 pub mod smtp;

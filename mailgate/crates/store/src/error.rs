@@ -29,6 +29,14 @@ pub enum Error {
     /// What was asked for is not there.
     #[error("not found: {0}")]
     Missing(String),
+    /// A mailbox name that cannot be one. Usually because a client or a rule made it up.
+    #[error("found mailbox name {found:?}, expected {expected}")]
+    Name {
+        /// What was given, made printable, at most 80 characters.
+        found: String,
+        /// What a name looks like.
+        expected: &'static str,
+    },
     /// The file was written by a newer release. Usually because of a downgrade.
     #[error(
         "{path} has format {found}, this release knows formats up to {known}; run the release that wrote it, or restore a copy made before the upgrade"
@@ -59,7 +67,7 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Conflict(_) | Self::Missing(_) => Permanence::Permanent,
+            Self::Conflict(_) | Self::Missing(_) | Self::Name { .. } => Permanence::Permanent,
             Self::Busy(_)
             | Self::Closed
             | Self::Corrupt(_)
@@ -81,6 +89,7 @@ impl Error {
             }
             Self::Corrupt(text) => Self::Corrupt(text.clone()),
             Self::Full(text) => Self::Full(text.clone()),
+            Self::Name { found, expected } => Self::Name { found: found.clone(), expected },
             Self::Newer { path, found, known } => {
                 Self::Newer { path: path.clone(), found: *found, known: *known }
             }

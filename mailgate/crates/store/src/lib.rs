@@ -12,9 +12,11 @@
 mod database;
 mod error;
 pub mod greylist;
+pub mod mailboxes;
 pub mod spool;
 
 pub use database::{Database, Durability};
 pub use error::Error;
 pub use greylist::Greylist;
+pub use mailboxes::Mailboxes;
 pub use spool::{Receipt, Spool};
