@@ -14,9 +14,10 @@ use mailgate_model::{
     Address, Domain, DsnNotify, DsnReturn, Envelope, ForwardPath, Outcome, QueueId, Recipient, ReversePath,
     Status, Timestamp,
 };
+use mailgate_proto::smtp::xtext;
 use mailgate_store::spool::Report;
 
-use self::field::{clean, xtext_decoded};
+use self::field::clean;
 use crate::work::{Notice, Settled};
 
 /// A message larger than this is returned as its header section even if RET=FULL (RFC 3461 §4.3 leaves that to us): a DSN
@@ -133,7 +134,7 @@ fn delivery_status(notice: Notice, subject: &Subject<'_>, concerned: &[&Settled]
     let mut field = |name: &str, value: &str| {
         let _ = write!(status, "{name}: {value}\r\n");
     };
-    if let Some(envid) = subject.envelope.envid.as_deref().and_then(xtext_decoded) {
+    if let Some(envid) = subject.envelope.envid.as_deref().and_then(xtext::decode) {
         field("Original-Envelope-Id", &clean(&envid));
     }
     field("Reporting-MTA", &format!("dns; {}", subject.hostname));
@@ -208,7 +209,7 @@ fn original_recipient(orcpt: &str) -> Option<String> {
     kind_is_atom.then_some(())?;
     // `utf-8` addresses use an encoding of their own (RFC 6533 §3), which is ASCII and goes on as it came.
     let address =
-        if kind.eq_ignore_ascii_case("utf-8") { address.to_owned() } else { xtext_decoded(address)? };
+        if kind.eq_ignore_ascii_case("utf-8") { address.to_owned() } else { xtext::decode(address)? };
     Some(format!("{kind}; {}", clean(&address)))
 }
 

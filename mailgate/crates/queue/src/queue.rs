@@ -160,4 +160,13 @@ impl Queue {
             tracing::error!(target: "queue", event = "stopped", reason = %error);
         }
     }
+
+    /// What a crash does: every task vanishes where it is.
+    #[cfg(test)]
+    pub(crate) async fn abort(&self) {
+        if let Some(task) = self.task.lock().await.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
 }

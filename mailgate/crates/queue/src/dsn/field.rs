@@ -17,44 +17,9 @@ pub(super) fn clean(text: &str) -> String {
     cleaned.trim().to_owned()
 }
 
-/// Decodes xtext (RFC 3461 §4); `None` when it is none.
-pub(super) fn xtext_decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'+' => {
-                let (high, low) = (hex(bytes.next()?)?, hex(bytes.next()?)?);
-                decoded.push(high << 4 | low);
-            }
-            b'!'..=b'~' if byte != b'=' => decoded.push(byte),
-            _ => return None,
-        }
-    }
-    // What it decodes to should be printable ASCII (RFC 3461 §4.2 and §4.4); the caller cleans the rest.
-    String::from_utf8(decoded).ok()
-}
-
-/// Upper case only (RFC 3461 §4).
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn xtext_is_decoded_or_refused() {
-        assert_eq!(xtext_decoded("a+2Bb+3D").as_deref(), Some("a+b="));
-        for text in ["+", "+2", "+2b", "+ZZ", "a=b", "a b", "ü", "+FF"] {
-            assert_eq!(xtext_decoded(text), None, "{text}");
-        }
-    }
 
     proptest::proptest! {
         #[test]

@@ -25,8 +25,9 @@ impl Leases {
         Some(Lease { id, indices, leases: self.clone() })
     }
 
-    pub(super) fn holds(&self, id: QueueId, index: u32) -> bool {
-        self.lock().contains(&(id, index))
+    /// All that are held at this moment.
+    pub(super) fn held(&self) -> HashSet<(QueueId, u32)> {
+        self.lock().clone()
     }
 
     pub(super) fn holds_any_of(&self, id: QueueId) -> bool {

@@ -84,9 +84,11 @@ impl Spool {
     /// # Errors
     /// What the database says.
     pub async fn due(&self, now: Timestamp, limit: usize, except: Vec<String>) -> Result<Vec<Due>, Error> {
+        // Looked at before the rows: what is not leased now has its last outcome in the database, so the rows read next
+        // are up to date. The other way round, an attempt could end in between and its old row look due.
+        let leased = self.0.leases.held();
         // Leased rows are still in the index; asking for that many more keeps `limit` useful.
-        let leases = self.0.leases.clone();
-        let limit = i64::try_from(limit.saturating_add(leases.len())).unwrap_or(i64::MAX);
+        let limit = i64::try_from(limit.saturating_add(leased.len())).unwrap_or(i64::MAX);
         let except = rows::json(&except)?;
         let mut due = self
             .0
@@ -114,7 +116,7 @@ impl Spool {
                 Ok(due)
             })
             .await?;
-        due.retain(|due| !leases.holds(due.id, due.number));
+        due.retain(|due| !leased.contains(&(due.id, due.number)));
         Ok(due)
     }
 
@@ -142,13 +144,15 @@ impl Spool {
         self.0.leases.take(id, indices)
     }
 
-    /// The message of a lease; `None` when none of the leased recipients is queued any more.
+    /// The message of a lease; `None` when none of the leased recipients is queued and due any more.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Missing`] when the content is not what was written.
     pub async fn load(&self, lease: &Lease) -> Result<Option<Loaded>, Error> {
         let (id, indices) = (lease.id(), lease.indices().to_vec());
-        let found = self.0.database.read(move |connection| read_message(connection, id, &indices)).await?;
+        let now = self.0.clock.now();
+        let found =
+            self.0.database.read(move |connection| read_message(connection, id, &indices, now)).await?;
         let Some(mut message) = found else { return Ok(None) };
         let content = match message.row.take() {
             Some(bytes) => bytes,
@@ -247,9 +251,15 @@ struct Stored {
     row: Option<Bytes>,
 }
 
-fn read_message(connection: &Connection, id: QueueId, indices: &[u32]) -> Result<Option<Stored>, Error> {
+fn read_message(
+    connection: &Connection,
+    id: QueueId,
+    indices: &[u32],
+    now: Timestamp,
+) -> Result<Option<Stored>, Error> {
     let mut recipients = read_recipients(connection, id)?;
-    recipients.retain(|row| row.state == State::Queued && indices.contains(&row.number));
+    recipients
+        .retain(|row| row.state == State::Queued && row.next_attempt <= now && indices.contains(&row.number));
     if recipients.is_empty() {
         return Ok(None);
     }
