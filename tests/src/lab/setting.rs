@@ -140,9 +140,7 @@ mode = "native"
 instance = "lab"
 
 [edge.greylist]
-pass = "3s"
-grey = "4h"
-white = "36d"
+pass_after = "3s"
 
 [[lists.source]]
 kind = "file"

@@ -1,0 +1,168 @@
+//! The whole service on loopback, with accounts, a DNS server and an MX at the other end.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::{Daemon, Dns, ImapClient, SmtpClient, until};
+
+/// Whose mail the service takes: `alice@example.org` and `bob@example.org`.
+pub const DOMAIN: &str = "example.org";
+
+/// The password of both.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Where the daemon listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// MX, STARTTLS.
+    pub mx: SocketAddr,
+    /// Submission, STARTTLS.
+    pub msa: SocketAddr,
+    /// Submission, implicit TLS.
+    pub msa_tls: SocketAddr,
+    /// IMAP, STARTTLS.
+    pub imap: SocketAddr,
+    /// IMAP, implicit TLS.
+    pub imap_tls: SocketAddr,
+}
+
+impl Ports {
+    /// Five free ports below those that the system gives to clients.
+    fn choose() -> Result<Ports> {
+        const FIRST: u32 = 20_000;
+        const SPAN: u32 = 10_000;
+        // Different processes begin at different places, so that parallel tests do not meet.
+        let mut candidates = (0..SPAN).map(|step| FIRST + (std::process::id() * 37 + step) % SPAN);
+        let mut free = || {
+            let port = candidates.by_ref().find_map(|port| {
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).ok()?));
+                TcpListener::bind(address).is_ok().then_some(address)
+            });
+            port.context("no free port")
+        };
+        Ok(Ports { mx: free()?, msa: free()?, msa_tls: free()?, imap: free()?, imap_tls: free()? })
+    }
+}
+
+/// The running service. Stopped and wiped when dropped.
+#[derive(Debug)]
+pub struct Service {
+    /// The daemon.
+    pub daemon: Daemon<'static>,
+    /// Where it listens.
+    pub ports: Ports,
+    /// Its name server.
+    pub dns: Dns,
+    folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// Starts with two accounts, and whatever `more` adds to the configuration.
+    ///
+    /// # Errors
+    /// When something does not come up.
+    pub fn start(more: &str) -> Result<Service> {
+        let folder = tempfile::tempdir()?;
+        let dns = Dns::on_loopback()?;
+        let ports = Ports::choose()?;
+        let text = format!("{}\n{more}\n", configuration(&ports, dns.address()));
+        let daemon = Daemon::start(folder.path(), &text, None)?;
+        daemon.command(&["domain", "add", DOMAIN])?;
+        for name in ["alice", "bob"] {
+            let address = format!("{name}@{DOMAIN}");
+            daemon.command_with(&["account", "add", &address, "--password-stdin"], PASSWORD)?;
+        }
+        Ok(Service { daemon, ports, dns, folder })
+    }
+
+    /// Its folder, for files of the test.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection to the MX, greeted.
+    ///
+    /// # Errors
+    /// When it does not greet.
+    pub fn mx(&self) -> Result<SmtpClient> {
+        let mut client = SmtpClient::connect(self.ports.mx)?;
+        client.greet("client.example")?;
+        Ok(client)
+    }
+
+    /// A connection to IMAP, logged in as alice, INBOX selected.
+    ///
+    /// # Errors
+    /// When one of these fails.
+    pub fn alice(&self) -> Result<ImapClient> {
+        let mut client = ImapClient::connect_over_tls(self.ports.imap_tls, "localhost")?;
+        client.expect(&format!("LOGIN alice@{DOMAIN} \"{PASSWORD}\""))?;
+        client.expect("SELECT INBOX")?;
+        Ok(client)
+    }
+
+    /// Waits until nothing is in the queue.
+    ///
+    /// # Errors
+    /// When something stays longer than `limit`.
+    pub fn drained(&self, limit: Duration) -> Result<()> {
+        until("an empty queue", limit, || (self.queue().ok()? == 0).then_some(()))
+            .map(drop)
+            .with_context(|| self.daemon.command(&["queue", "list"]).unwrap_or_default())
+    }
+
+    /// How many entries the queue has.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub fn queue(&self) -> Result<usize> {
+        let list = self.daemon.json(&["queue", "list"])?;
+        list.as_array().map(Vec::len).with_context(|| format!("not a list: {list}"))
+    }
+
+    /// Delivers a message and waits until it is in a mailbox: proof that the daemon is alive and well.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn serves(&mut self, token: &str) -> Result<()> {
+        let delivered = (|| {
+            let mut client = self.mx()?;
+            let content = format!("Subject: {token}\r\n\r\nAre you well?\r\n");
+            let reply = client.message("probe@client.example", &[&format!("alice@{DOMAIN}")], &content)?;
+            anyhow::ensure!(reply.code == 250, "refused: {reply}");
+            until("the message in the mailbox", Duration::from_secs(20), || {
+                self.daemon.mailboxes().ok()?.into_iter().find(|message| message.contains(token))
+            })
+        })();
+        delivered.map(drop).with_context(|| {
+            let alive = self.daemon.is_alive();
+            format!("the daemon is {}:\n{}", if alive { "alive" } else { "dead" }, self.daemon.log())
+        })
+    }
+}
+
+fn configuration(ports: &Ports, resolver: SocketAddr) -> String {
+    let Ports { mx, msa, msa_tls, imap, imap_tls } = ports;
+    format!(
+        r#"hostname = "mx.{DOMAIN}"
+
+[net.resolver]
+servers = ["{resolver}"]
+
+[smtp.mx]
+listen = ["{mx}"]
+
+[smtp.msa]
+listen = ["{msa}"]
+listen_tls = ["{msa_tls}"]
+
+[access.imap]
+listen = ["{imap}"]
+listen_tls = ["{imap_tls}"]
+"#
+    )
+}
