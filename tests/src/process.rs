@@ -58,9 +58,9 @@ pub fn run(command: Command, limit: Duration) -> Result<Finished> {
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn run_with(mut command: Command, input: &str, limit: Duration) -> Result<Finished> {
+pub(crate) fn run_with(command: Command, input: &str, limit: Duration) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
+    let mut child = bound(&command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -91,6 +91,23 @@ pub(crate) fn run_with(mut command: Command, input: &str, limit: Duration) -> Re
     Ok(Finished { status, output })
 }
 
+/// The same command, bound to the calling thread: setpriv becomes the program and has the kernel kill it when the thread
+/// ends, so that no orphan survives us, not even after kill -9.
+fn bound(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(key, value),
+            None => bound.env_remove(key),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bound.current_dir(folder);
+    }
+    bound
+}
+
 fn boxed(pipe: impl std::io::Read + Send + 'static) -> Box<dyn std::io::Read + Send> {
     Box::new(pipe)
 }
@@ -111,20 +128,8 @@ pub fn start(command: &Command, log: &Path) -> Result<Running> {
     let name = command.get_program().to_string_lossy().into_owned();
     let file =
         File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
-    // setpriv becomes the program and has the kernel kill it when the starting thread ends: no orphan survives us.
-    let mut bound = Command::new("setpriv");
-    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => bound.env(key, value),
-            None => bound.env_remove(key),
-        };
-    }
-    if let Some(folder) = command.get_current_dir() {
-        bound.current_dir(folder);
-    }
     // A group of its own: Ctrl-C reaches us alone, and we end the children in order.
-    let child = bound
+    let child = bound(command)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)

@@ -65,7 +65,7 @@ impl Service {
     /// # Errors
     /// When something does not come up.
     pub fn start(more: &str) -> Result<Service> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::Builder::new().prefix("mailgate-test").tempdir()?;
         let dns = Dns::on_loopback()?;
         let ports = Ports::choose()?;
         let text = format!("{}\n{more}\n", configuration(&ports, dns.address()));
