@@ -10,7 +10,17 @@
 //! A crate of its own because it fences rustls and hickory, and because no other crate may open a socket.
 
 mod clock;
+mod config;
+mod error;
+mod resolver;
+mod serve;
 mod stream;
+mod tls;
 
 pub use clock::SystemClock;
+pub use config::{Config, Pair, ResolverConfig, TlsConfig};
+pub use error::{Error, LookupError};
+pub use resolver::{Mx, Resolver};
+pub use serve::{Limits, listen, serve};
 pub use stream::Stream;
+pub use tls::Tls;

@@ -1,0 +1,212 @@
+//! Names to addresses and back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig as HickoryConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use mailgate_model::Domain;
+
+use crate::{Error, LookupError, ResolverConfig};
+
+/// Reverse names looked at per address; more is noise or an attack (RFC 7208 §4.6.4 has the same figure).
+const REVERSE_NAME_LIMIT: usize = 10;
+/// Answers kept of one question.
+const ANSWER_LIMIT: usize = 100;
+
+/// One mail exchanger of a domain (RFC 5321 §5.1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mx {
+    /// Lower is tried first.
+    pub preference: u16,
+    /// Host name, no trailing dot; empty for the null MX (RFC 7505).
+    pub host: String,
+}
+
+/// Asks the DNS. Clones share one cache.
+#[derive(Clone)]
+pub struct Resolver {
+    hickory: TokioResolver,
+    timeout: Duration,
+    servers: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resolver").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl Resolver {
+    /// A resolver of the configured servers, or of the system's. Needs a runtime.
+    ///
+    /// # Errors
+    /// When the system's configuration cannot be read.
+    pub fn new(config: &ResolverConfig) -> Result<Self, Error> {
+        let unusable = |error: NetError| Error::Resolver(error.to_string());
+        let mut builder = if config.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(unusable)?
+        } else {
+            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
+            let hickory = HickoryConfig::from_parts(None, Vec::new(), servers);
+            TokioResolver::builder_with_config(hickory, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        options.timeout = config.timeout.duration() / 2;
+        options.attempts = 2;
+        options.edns0 = true;
+        // Only full names are asked for: a search domain of this host must not complete a stranger's.
+        options.ndots = 0;
+        let hickory = builder.build().map_err(unusable)?;
+        Ok(Self { hickory, timeout: config.timeout.duration(), servers: config.servers.clone() })
+    }
+
+    /// The configured servers; empty when the system's are used. For libraries that bring a resolver of their own.
+    #[must_use]
+    pub fn servers(&self) -> &[SocketAddr] {
+        &self.servers
+    }
+
+    /// The resolver below, for message authentication, which asks for more kinds of records.
+    #[must_use]
+    pub fn hickory(&self) -> &TokioResolver {
+        &self.hickory
+    }
+
+    /// Longest time one question may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// The MX records of a domain, best first. [`LookupError::NotFound`] when there are none: the caller decides about
+    /// the implicit MX (RFC 5321 §5.1).
+    ///
+    /// # Errors
+    /// As the DNS says.
+    pub async fn mx(&self, domain: &Domain) -> Result<Vec<Mx>, LookupError> {
+        let mut found: Vec<Mx> = self
+            .records(domain.as_str(), RecordType::MX)
+            .await?
+            .into_iter()
+            .filter_map(|data| match data {
+                RData::MX(mx) => Some(Mx { preference: mx.preference, host: host_text(&mx.exchange) }),
+                _ => None,
+            })
+            .collect();
+        found.sort();
+        if found.is_empty() { Err(LookupError::NotFound) } else { Ok(found) }
+    }
+
+    /// All addresses of a host, IPv6 before IPv4.
+    ///
+    /// # Errors
+    /// Temporary when one family could not be asked and the other has none.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let (v6, v4) = tokio::join!(self.records(host, RecordType::AAAA), self.records(host, RecordType::A));
+        let mut found = Vec::new();
+        let mut failure = LookupError::NotFound;
+        for answer in [v6, v4] {
+            match answer {
+                Ok(records) => found.extend(records.into_iter().filter_map(|data| match data {
+                    RData::A(a) => Some(IpAddr::V4(a.0)),
+                    RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+                    _ => None,
+                })),
+                Err(LookupError::NotFound) => {}
+                Err(error) => failure = error,
+            }
+        }
+        if found.is_empty() { Err(failure) } else { Ok(found) }
+    }
+
+    /// The texts of a TXT record set, the strings of each record joined (RFC 7208 §3.3).
+    ///
+    /// # Errors
+    /// As the DNS says.
+    pub async fn txt(&self, name: &str) -> Result<Vec<String>, LookupError> {
+        let records = self.records(name, RecordType::TXT).await?;
+        Ok(records
+            .into_iter()
+            .filter_map(|data| match data {
+                RData::TXT(txt) => {
+                    let bytes: Vec<u8> = txt.txt_data.iter().flat_map(|part| part.iter().copied()).collect();
+                    Some(String::from_utf8_lossy(&bytes).into_owned())
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// The reverse name of an address, if that name leads back to it (RFC 8601 §2.7.3); `None` if none does.
+    ///
+    /// # Errors
+    /// Only when the DNS could not say.
+    pub async fn rdns(&self, ip: IpAddr) -> Result<Option<String>, LookupError> {
+        let names = match self.records_of(Name::from(ip), RecordType::PTR).await {
+            Ok(records) => records,
+            Err(LookupError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut failure = None;
+        for name in names.iter().take(REVERSE_NAME_LIMIT) {
+            let RData::PTR(ptr) = name else { continue };
+            let host = host_text(&ptr.0);
+            match self.addresses(&host).await {
+                Ok(addresses) if addresses.contains(&ip) => return Ok(Some(host)),
+                Ok(_) | Err(LookupError::NotFound) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, LookupError> {
+        // A name that cannot be written as a question does not exist.
+        let mut name = Name::from_ascii(name).map_err(|_| LookupError::NotFound)?;
+        name.set_fqdn(true);
+        self.records_of(name, kind).await
+    }
+
+    async fn records_of(&self, name: Name, kind: RecordType) -> Result<Vec<RData>, LookupError> {
+        let answer = tokio::time::timeout(self.timeout, self.hickory.lookup(name, kind))
+            .await
+            .map_err(|_| LookupError::Temporary(format!("no answer within {} s", self.timeout.as_secs())))?;
+        match answer {
+            Ok(lookup) => {
+                let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
+                let data: Vec<RData> = of_kind.take(ANSWER_LIMIT).map(|record| record.data.clone()).collect();
+                if data.is_empty() { Err(LookupError::NotFound) } else { Ok(data) }
+            }
+            Err(error) => Err(as_lookup_error(&error)),
+        }
+    }
+}
+
+/// NXDOMAIN and "no such record" are a no; SERVFAIL, REFUSED, time-outs and bogus signatures are not.
+fn as_lookup_error(error: &NetError) -> LookupError {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none))
+            if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+        {
+            LookupError::NotFound
+        }
+        other => LookupError::Temporary(other.to_string()),
+    }
+}
+
+fn host_text(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let mut config = NameServerConfig::udp_and_tcp(server.ip());
+    for connection in &mut config.connections {
+        connection.port = server.port();
+    }
+    config
+}

@@ -1,0 +1,180 @@
+//! Listening and accepting, with limits.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mailgate_model::Client;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections the kernel keeps for us until they are accepted.
+const BACKLOG: i32 = 1024;
+/// Pause after the process ran out of descriptors or memory: accepting again at once would spin.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A peer that vanished without a word is noticed after about this long.
+const KEEPALIVE: Duration = Duration::from_secs(120);
+
+/// How many connections one listener serves at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of all sources together.
+    pub total: usize,
+    /// Of one source: an IPv4 address or an IPv6 /64.
+    pub per_source: usize,
+}
+
+/// Listens at `address`. IPv6 sockets take IPv6 only, so that both families can listen on one port.
+///
+/// # Errors
+/// As the system says, with the address in the text.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let told =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(told)?;
+    socket.set_reuse_address(true).map_err(told)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true).map_err(told)?;
+    }
+    socket.set_nonblocking(true).map_err(told)?;
+    socket.bind(&address.into()).map_err(told)?;
+    socket.listen(BACKLOG).map_err(told)?;
+    TcpListener::from_std(socket.into()).map_err(told)
+}
+
+/// Accepts until `shutdown`, giving each connection to `serve` in a task of its own, then waits for those tasks.
+/// Connections above a limit are closed at once.
+pub async fn serve<F, R>(listener: TcpListener, limits: Limits, shutdown: CancellationToken, serve: F)
+where
+    F: Fn(TcpStream, Client) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let census = Census::default();
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                tracing::warn!(target: "net", event = "accept", %error, "pausing for a moment");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(local) = tcp.local_addr() else { continue };
+        let client = Client::new(peer, local);
+        let Some(seat) = census.admit(client.ip(), limits) else {
+            tracing::info!(target: "net", event = "refused", peer = %client.ip(), local = %local, reason = "limit");
+            continue;
+        };
+        prepare(&tcp);
+        let served = serve(tcp, client);
+        tasks.spawn(async move {
+            served.await;
+            drop(seat);
+        });
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Errors of the connection that was about to be accepted, not of the listener (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+    )
+}
+
+/// Replies are small and awaited: no delay. Both options are a courtesy; a socket without them works.
+fn prepare(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+}
+
+/// Who is connected.
+#[derive(Debug, Clone, Default)]
+struct Census(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    sources: HashMap<IpAddr, usize>,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+struct Seat {
+    census: Census,
+    source: IpAddr,
+}
+
+impl Census {
+    fn admit(&self, ip: IpAddr, limits: Limits) -> Option<Seat> {
+        let source = source_of(ip);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.sources.get(&source).copied().unwrap_or(0);
+        if counts.total >= limits.total || own >= limits.per_source {
+            return None;
+        }
+        counts.total += 1;
+        counts.sources.insert(source, own + 1);
+        Some(Seat { census: self.clone(), source })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.census.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.total = counts.total.saturating_sub(1);
+        if let Some(own) = counts.sources.get_mut(&self.source) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                counts.sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// One customer has at least a /64 of IPv6 (RFC 6177), and could else come from 2^64 addresses.
+fn source_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_above_its_limit_is_refused_until_a_seat_is_free() {
+        let census = Census::default();
+        let limits = Limits { total: 3, per_source: 2 };
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let first = census.admit(ip("2001:db8::1"), limits);
+        let _second = census.admit(ip("2001:db8::2"), limits);
+        assert!(first.is_some());
+        assert!(census.admit(ip("2001:db8::3"), limits).is_none(), "one /64 is one source");
+        let _third = census.admit(ip("192.0.2.1"), limits);
+        assert!(census.admit(ip("192.0.2.2"), limits).is_none(), "the total is three");
+        drop(first);
+        assert!(census.admit(ip("2001:db8::3"), limits).is_some());
+    }
+}
