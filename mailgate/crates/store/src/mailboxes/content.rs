@@ -75,8 +75,7 @@ fn find(bytes: &[u8], wanted: u8) -> Option<usize> {
 }
 
 /// Reads a message file whole.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+pub(super) fn read(file: File) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     if size > READ_LIMIT {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 512 MiB"));

@@ -28,11 +28,6 @@ pub(super) fn size(base: &str, key: char) -> Option<u64> {
     base.split(',').skip(1).find_map(|field| field.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
 }
 
-/// The part before the first `,`: what identifies the message.
-pub(super) fn unique(base: &str) -> &str {
-    base.split_once(',').map_or(base, |(unique, _)| unique)
-}
-
 /// Seconds at the start of a base, for sorting what arrived while nobody looked.
 pub(super) fn arrival(base: &str) -> u64 {
     let digits = base.bytes().take_while(u8::is_ascii_digit).count();
@@ -67,7 +62,6 @@ mod tests {
         assert_eq!(base, "1276533073.M242911P3632.kurkku,S=1355,W=1394");
         assert_eq!(flags.letters(), "FSa");
         assert_eq!((size(base, 'S'), size(base, 'W')), (Some(1355), Some(1394)));
-        assert_eq!(unique(base), "1276533073.M242911P3632.kurkku");
         assert_eq!(arrival(base), 1_276_533_073);
         assert_eq!(split("12.x:1,odd"), ("12.x", Flags::NONE));
         assert_eq!(size("12.x,S=-5", 'S'), None);

@@ -11,24 +11,38 @@
 //! | `mailgate-index.sqlite` | a copy of the above, sizes, dates, ModSeq | read again from the files |
 //! | state folder, `deliveries.sqlite` | the ledger of [`deliver`](Mailboxes::deliver) | searched by file name instead |
 
+mod account;
 mod content;
 mod deliver;
+mod dotlock;
 mod filename;
 mod flags;
+mod folder;
+mod index;
+mod keywords;
 mod ledger;
 mod name;
+mod selected;
+mod state;
 mod tree;
+mod uidlist;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mailgate_model::{Clock, Domain, Timestamp};
 use tokio::sync::Semaphore;
 
+pub use self::account::{Listed, Maildir};
 pub use self::deliver::Delivery;
 pub use self::flags::{Flags, KEYWORD_LIMIT};
+pub use self::folder::Access;
+pub use self::keywords::Keywords;
 pub use self::name::{Name, SEPARATOR};
+pub use self::selected::{Delta, Facts, FlagChange, Message, Placed, Selected, Status};
 
+use self::account::Shared;
 use self::ledger::Ledger;
 use crate::Error;
 
@@ -44,6 +58,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     ledger: Ledger,
     disk: Arc<Semaphore>,
+    /// Maildirs that somebody uses, so that all sessions of an account share one view.
+    maildirs: Mutex<HashMap<PathBuf, Weak<Shared>>>,
 }
 
 impl std::fmt::Debug for Mailboxes {
@@ -62,7 +78,13 @@ impl Mailboxes {
         content::create_folder(state_dir)?;
         let ledger = Ledger::open(&state_dir.join("deliveries.sqlite"))?;
         let disk = Arc::new(Semaphore::new(DISK_LIMIT));
-        Ok(Self(Arc::new(Inner { hostname: hostname.clone(), clock, ledger, disk })))
+        Ok(Self(Arc::new(Inner {
+            hostname: hostname.clone(),
+            clock,
+            ledger,
+            disk,
+            maildirs: Mutex::default(),
+        })))
     }
 
     fn ledger(&self) -> &Ledger {
@@ -71,6 +93,10 @@ impl Mailboxes {
 
     fn hostname(&self) -> &Domain {
         &self.0.hostname
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
     }
 
     fn now(&self) -> Timestamp {
@@ -91,6 +117,30 @@ impl Mailboxes {
         done.await.map_err(|error| Error::Panicked(error.to_string()))?
     }
 
+    /// The mailboxes of one account. Nothing is read or made yet.
+    #[must_use]
+    pub fn maildir(&self, root: &Path) -> Maildir {
+        let mut maildirs = self.0.maildirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = maildirs.get(root).and_then(Weak::upgrade) {
+            return Maildir(shared);
+        }
+        maildirs.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(Shared::new(self.clone(), root.to_owned()));
+        maildirs.insert(root.to_owned(), Arc::downgrade(&shared));
+        Maildir(shared)
+    }
+
     /// Tells whoever has the mailbox open that something arrived.
-    fn poke(&self, _maildir: &Path, _name: &Name) {}
+    fn poke(&self, maildir: &Path, name: &Name) {
+        let shared = {
+            let maildirs = self.0.maildirs.lock().unwrap_or_else(PoisonError::into_inner);
+            maildirs.get(maildir).and_then(Weak::upgrade)
+        };
+        if let Some(folder) = shared.and_then(|shared| shared.opened(name)) {
+            folder.poke();
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;
