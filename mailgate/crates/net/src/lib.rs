@@ -11,6 +11,7 @@
 
 mod clock;
 mod config;
+mod dial;
 mod error;
 mod resolver;
 mod serve;
@@ -19,6 +20,7 @@ mod tls;
 
 pub use clock::SystemClock;
 pub use config::{Config, Pair, ResolverConfig, TlsConfig};
+pub use dial::{Source, dial};
 pub use error::{Error, LookupError};
 pub use resolver::{Mx, Resolver};
 pub use serve::{Limits, listen, serve};
