@@ -329,6 +329,3 @@ fn is_orcpt(text: &str) -> bool {
     let plain = text.bytes().all(|b| b.is_ascii_graphic());
     plain && text.split_once(';').is_some_and(|(kind, address)| !kind.is_empty() && !address.is_empty())
 }
-
-#[cfg(test)]
-mod tests;
