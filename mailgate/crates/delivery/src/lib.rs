@@ -15,4 +15,4 @@ mod config;
 mod remote;
 
 pub use config::{Config, Loopback, Pattern, StaticRoute, TlsPolicy};
-pub use remote::{Encrypt, Exchange, Names, NoAnswer, RemoteAgent};
+pub use remote::{Encrypt, Names, RemoteAgent};

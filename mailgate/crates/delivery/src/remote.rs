@@ -20,7 +20,7 @@ use mailgate_model::{Clock, Domain, Host, Outcome, Permanence, Status};
 use mailgate_net::Source;
 use mailgate_queue::{Agent, Attempt, Attempted};
 
-pub use self::names::{Encrypt, Exchange, Names, NoAnswer};
+pub use self::names::{Encrypt, Names};
 
 use self::outcome::{deferred, failed};
 use self::session::{Setting, Unusable, hand_over};

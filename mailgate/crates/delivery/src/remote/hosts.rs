@@ -4,8 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use mailgate_model::{Domain, Host, Outcome, QueueId, Status};
+use mailgate_net::{LookupError, Mx};
 
-use super::names::{Exchange, Names, NoAnswer};
+use super::names::Names;
 use super::outcome::{deferred, failed};
 use super::session::OwnAddress;
 use crate::{Config, Loopback, StaticRoute};
@@ -47,13 +48,13 @@ pub(super) async fn find(
         let hosts = vec![HostAt { name: host.clone(), port: *port }];
         return Ok(Hop { hosts, own_address: OwnAddress::Fine });
     }
-    let hosts = match names.exchanges(domain).await {
+    let hosts = match names.mx(domain).await {
         Ok(exchanges) if !exchanges.is_empty() => ranked(exchanges, own_name, domain, id)?,
         // RFC 5321 §5.1: without MX records the domain itself is the host.
-        Ok(_) | Err(NoAnswer::Nothing) => vec![domain.as_str().to_owned()],
+        Ok(_) | Err(LookupError::NotFound) => vec![domain.as_str().to_owned()],
         // RFC 3463 §3.5: X.4.3, directory server failure.
-        Err(NoAnswer::Temporary(reason)) => {
-            return Err(deferred(Status::new(4, 4, 3), None, &format!("MX lookup of {domain}: {reason}")));
+        Err(error) => {
+            return Err(deferred(Status::new(4, 4, 3), None, &format!("MX lookup of {domain}: {error}")));
         }
     };
     let hosts = hosts.into_iter().map(|name| HostAt { name, port: config.port }).collect();
@@ -78,7 +79,7 @@ fn literal(config: &Config, ip: IpAddr) -> Result<Hop, Outcome> {
 
 /// Sorts by preference, equal ones by chance (RFC 5321 §5.1), and leaves out ourselves and all that are not better.
 fn ranked(
-    mut exchanges: Vec<Exchange>,
+    mut exchanges: Vec<Mx>,
     own_name: &Domain,
     domain: &Domain,
     id: QueueId,
@@ -91,8 +92,7 @@ fn ranked(
     }
     // RFC 7505 §3: beside others a null MX means nothing.
     exchanges.retain(|exchange| !is_null(&exchange.host));
-    let is_own =
-        |exchange: &Exchange| exchange.host.trim_end_matches('.').eq_ignore_ascii_case(own_name.as_str());
+    let is_own = |exchange: &Mx| exchange.host.trim_end_matches('.').eq_ignore_ascii_case(own_name.as_str());
     if let Some(own) = exchanges.iter().filter(|exchange| is_own(exchange)).map(|e| e.preference).min() {
         exchanges.retain(|exchange| exchange.preference < own);
         if exchanges.is_empty() {
@@ -132,12 +132,12 @@ pub(super) async fn addresses(
     };
     let mut ips = match found {
         Ok(ips) => ips,
-        Err(NoAnswer::Nothing) => Vec::new(),
-        Err(NoAnswer::Temporary(reason)) => {
+        Err(LookupError::NotFound) => Vec::new(),
+        Err(error) => {
             return Err(deferred(
                 Status::new(4, 4, 3),
                 None,
-                &format!("address lookup of {}: {reason}", host.name),
+                &format!("address lookup of {}: {error}", host.name),
             ));
         }
     };

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use mailgate_model::{
     Address, DsnNotify, DsnReturn, Envelope, ManualClock, QueueId, Recipient, ReversePath, Timestamp,
 };
-use mailgate_net::Stream;
+use mailgate_net::{LookupError, Mx, Stream};
 use mailgate_queue::DsnDuty;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -153,18 +153,17 @@ impl Fake {
 struct Table(HashMap<String, Vec<IpAddr>>);
 
 impl Names for Table {
-    fn exchanges<'a>(&'a self, _: &'a Domain) -> BoxFuture<'a, Result<Vec<Exchange>, NoAnswer>> {
+    fn mx<'a>(&'a self, _: &'a Domain) -> BoxFuture<'a, Result<Vec<Mx>, LookupError>> {
         let exchanges = self.0.keys().cloned().zip(1..);
-        let mut exchanges: Vec<_> =
-            exchanges.map(|(host, preference)| Exchange { preference, host }).collect();
+        let mut exchanges: Vec<_> = exchanges.map(|(host, preference)| Mx { preference, host }).collect();
         exchanges.sort_by(|a, b| a.host.cmp(&b.host));
         for (preference, exchange) in (1..).zip(&mut exchanges) {
             exchange.preference = preference;
         }
         async { Ok(exchanges) }.boxed()
     }
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, NoAnswer>> {
-        async move { self.0.get(host).cloned().ok_or(NoAnswer::Nothing) }.boxed()
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupError>> {
+        async move { self.0.get(host).cloned().ok_or(LookupError::NotFound) }.boxed()
     }
 }
 

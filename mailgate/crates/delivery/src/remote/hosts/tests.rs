@@ -7,22 +7,21 @@ use super::*;
 
 #[derive(Default)]
 struct Table {
-    mx: HashMap<&'static str, Result<Vec<Exchange>, NoAnswer>>,
-    ip: HashMap<&'static str, Result<Vec<IpAddr>, NoAnswer>>,
+    mx: HashMap<&'static str, Result<Vec<Mx>, LookupError>>,
+    ip: HashMap<&'static str, Result<Vec<IpAddr>, LookupError>>,
 }
 
 impl Names for Table {
-    fn exchanges<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<Exchange>, NoAnswer>> {
-        async { self.mx.get(domain.as_str()).cloned().unwrap_or(Err(NoAnswer::Nothing)) }.boxed()
+    fn mx<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<Vec<Mx>, LookupError>> {
+        async { self.mx.get(domain.as_str()).cloned().unwrap_or(Err(LookupError::NotFound)) }.boxed()
     }
-    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, NoAnswer>> {
-        async move { self.ip.get(host).cloned().unwrap_or(Err(NoAnswer::Nothing)) }.boxed()
+    fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, LookupError>> {
+        async move { self.ip.get(host).cloned().unwrap_or(Err(LookupError::NotFound)) }.boxed()
     }
 }
 
 fn mx(records: &[(u16, &str)]) -> Table {
-    let exchange =
-        |(preference, host): &(u16, &str)| Exchange { preference: *preference, host: (*host).into() };
+    let exchange = |(preference, host): &(u16, &str)| Mx { preference: *preference, host: (*host).into() };
     let records = records.iter().map(exchange).collect();
     Table { mx: HashMap::from([("b.example", Ok(records))]), ..Table::default() }
 }
@@ -62,7 +61,7 @@ async fn null_mx_and_our_own_name_and_failing_dns_have_their_outcomes() {
         (mx(&[(10, "MX.ours.example."), (20, "backup.b.example")]), "5.4.6"),
         (
             Table {
-                mx: HashMap::from([("b.example", Err(NoAnswer::Temporary("timeout".into())))]),
+                mx: HashMap::from([("b.example", Err(LookupError::Temporary("timeout".into())))]),
                 ..Table::default()
             },
             "4.4.3",
@@ -127,8 +126,8 @@ async fn records_of_strangers_do_not_lead_to_ourselves() {
                 Ok(vec![ip("127.0.0.1"), ip("::1"), ip("0.0.0.0"), ip("::ffff:127.0.0.1"), ip("224.0.0.1")]),
             ),
             ("mixed", Ok(vec![ip("127.0.0.1"), ip("192.0.2.1"), ip("2001:db8::1")])),
-            ("none", Err(NoAnswer::Nothing)),
-            ("slow", Err(NoAnswer::Temporary("timeout".into()))),
+            ("none", Err(LookupError::NotFound)),
+            ("slow", Err(LookupError::Temporary("timeout".into()))),
         ]),
         ..Table::default()
     };
