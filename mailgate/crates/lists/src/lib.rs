@@ -5,10 +5,27 @@
 //! **Trust**: feeds are strangers; no feed can empty a table by failing, and none can widen beyond its limits.
 //! **Standards**: RFC 4632 (CIDR), RFC 4271, 4760, 1997, 6793, 7606 (BGP), RFC 8212 (import nothing unasked).
 //! **Failure**: a source that fails keeps its last good set and says so in `lists show`.
-//! **Start reading at**: `table.rs`, then `source.rs`.
+//! **Start reading at**: `table.rs`, then `lists.rs`, then `merge.rs`.
 //!
 //! A crate of its own because it is a station: it feeds the edge and knows nothing of packets.
 
+mod bgp;
+pub mod config;
+mod emit;
+mod error;
+mod file;
+mod format;
+mod lists;
+mod manual;
+mod merge;
+mod prefix;
+pub mod rows;
+mod shared;
 mod table;
 
+pub use bgp::Pattern;
+pub use config::Config;
+pub use error::Error;
+pub use lists::{Lists, MANUAL_LIMIT};
+pub use prefix::parse_entry;
 pub use table::{Action, Change, Entry, Snapshot, Table, TableName};

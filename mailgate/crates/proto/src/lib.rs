@@ -9,5 +9,6 @@
 //!
 //! A crate of its own because Cargo holds the promise: no tokio, no sockets, no clock; the fuzz build needs only this.
 
+pub mod bgp;
 pub mod imap;
 pub mod smtp;

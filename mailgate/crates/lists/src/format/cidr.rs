@@ -1,0 +1,99 @@
+//! One address or prefix per line, `#` or `;` begins a comment, `!` makes a hole.
+
+use crate::prefix::{PrefixSet, parse_bytes};
+
+/// Broken lines that are described; the others are only counted.
+pub(crate) const PROBLEMS_SHOWN: usize = 20;
+
+/// A byte order mark, which some editors put first.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// What a text holds.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    /// Sorted, without duplicates.
+    pub(crate) set: PrefixSet,
+    /// Lines that could not be read.
+    pub(crate) refused: usize,
+    /// The first of them, `name:line: found …, expected …`.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Reads a whole text; `name` is what problems call it.
+pub(crate) fn parse(name: &str, text: &[u8]) -> Parsed {
+    let mut parsed = Parsed::default();
+    let text = text.strip_prefix(BOM).unwrap_or(text);
+    for (number, line) in (1_u64..).zip(text.split(|byte| *byte == b'\n')) {
+        let entry = line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default().trim_ascii();
+        if entry.is_empty() {
+            continue;
+        }
+        match parse_bytes(entry) {
+            Ok((sense, prefix)) => parsed.set.push(prefix, sense),
+            Err(said) => {
+                parsed.refused += 1;
+                if parsed.problems.len() < PROBLEMS_SHOWN {
+                    parsed.problems.push(format!("{name}:{number}: {said}"));
+                }
+            }
+        }
+    }
+    parsed.set.sort();
+    parsed
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::prefix::{Key, Sense};
+
+    fn read(text: &str) -> Vec<String> {
+        let set = parse("list", text.as_bytes()).set;
+        let sign = |sense: Sense| if sense == Sense::Hole { "!" } else { "" };
+        let v4 = set.v4.iter().map(|(key, sense)| format!("{}{}", sign(*sense), key.prefix()));
+        let v6 = set.v6.iter().map(|(key, sense)| format!("{}{}", sign(*sense), key.prefix()));
+        v4.chain(v6).collect()
+    }
+
+    #[test]
+    fn comments_blanks_and_line_ends_of_all_systems_are_understood() {
+        let text = "\u{feff}# head\r\n\n192.0.2.1\r\n  198.51.100.0/24 ; SBL1\n!198.51.100.7 # ours\n;\n2001:db8::/32";
+        assert_eq!(read(text), ["192.0.2.1/32", "198.51.100.0/24", "!198.51.100.7/32", "2001:db8::/32"]);
+    }
+
+    #[test]
+    fn duplicates_count_once_and_a_hole_wins_over_its_own_prefix() {
+        assert_eq!(
+            read("192.0.2.1\n192.0.2.1/32\n!192.0.2.2\n192.0.2.2\n"),
+            ["192.0.2.1/32", "!192.0.2.2/32"]
+        );
+    }
+
+    #[test]
+    fn broken_lines_are_told_with_their_place_and_skipped() {
+        let parsed = parse("/etc/block.txt", b"192.0.2.1\nnonsense\n192.0.2.2\n10.0.0.0/40\n");
+        assert_eq!(parsed.set.v4.len(), 2);
+        assert_eq!(parsed.refused, 2);
+        assert!(
+            parsed.problems[0].starts_with("/etc/block.txt:2: found \"nonsense\", expected"),
+            "{:?}",
+            parsed.problems
+        );
+        assert!(parsed.problems[1].starts_with("/etc/block.txt:4: found"), "{:?}", parsed.problems);
+    }
+
+    #[test]
+    fn a_file_of_garbage_tells_a_few_problems_and_counts_all() {
+        let parsed = parse("x", "<html>\n".repeat(10_000).as_bytes());
+        assert_eq!((parsed.refused, parsed.problems.len()), (10_000, PROBLEMS_SHOWN));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(text: Vec<u8>) {
+            parse("x", &text);
+        }
+    }
+}
