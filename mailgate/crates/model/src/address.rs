@@ -172,6 +172,17 @@ impl LocalPart {
         Ok(Self(plain))
     }
 
+    /// From text that has no quotes, as [`as_str`](Self::as_str) gives it.
+    ///
+    /// # Errors
+    /// When it is empty, longer than 64 octets or contains control characters.
+    pub fn plain(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() || text.len() > LOCAL_PART_LIMIT || text.chars().any(char::is_control) {
+            return Err(AddressError::new(text, "a local part of 1 to 64 octets without control characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
     /// The text without quotes, as the owner of the domain compares it.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -13,10 +13,12 @@ mod database;
 mod error;
 pub mod greylist;
 pub mod mailboxes;
+pub mod records;
 pub mod spool;
 
 pub use database::{Database, Durability};
 pub use error::Error;
 pub use greylist::Greylist;
 pub use mailboxes::Mailboxes;
+pub use records::Records;
 pub use spool::{Receipt, Spool};
