@@ -1,0 +1,33 @@
+//! What can go wrong with people.
+
+use mailgate_model::Permanence;
+
+/// Why a question about people has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What was given cannot be used. Usually because of a typing mistake.
+    #[error("{0}")]
+    Malformed(String),
+    /// The password hash could not be made. Usually because memory is short.
+    #[error("the password could not be hashed: {0}")]
+    Hash(String),
+    /// The records could not be read or written.
+    #[error(transparent)]
+    Store(#[from] mailgate_store::Error),
+    /// Too many wrong passwords from this source. Usually a guesser, seldom a forgotten client.
+    #[error("too many wrong passwords from this source, try again later")]
+    Throttled,
+}
+
+impl Error {
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn permanence(&self) -> Permanence {
+        match self {
+            Self::Malformed(_) => Permanence::Permanent,
+            Self::Hash(_) | Self::Throttled => Permanence::Transient,
+            Self::Store(error) => error.permanence(),
+        }
+    }
+}
