@@ -129,10 +129,10 @@ fn line_violation(line: &str) -> Option<String> {
             return Some(format!("`{name}`: a name that says nothing"));
         }
     }
-    let mark = ["TODO", "FIXME", "XXX"].into_iter().find(|mark| {
-        line.split_once("//")
-            .is_some_and(|(_, comment)| comment.trim_start_matches(['/', '!', ' ']).starts_with(mark))
-    })?;
+    let (before, comment) = line.split_once("//")?;
+    let comment = comment.trim_start_matches(['/', '!', ' ']);
+    let marks = ["TODO", "FIXME", "XXX"];
+    let mark = marks.into_iter().find(|mark| comment.starts_with(mark) && !before.contains('"'))?;
     let form = line.split_once("TODO(").and_then(|(_, rest)| rest.split_once("): "));
     form.is_none().then(|| format!("{mark}: write `TODO(name): what`"))
 }
