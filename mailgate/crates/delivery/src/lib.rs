@@ -12,7 +12,13 @@
 //! A crate of its own because it is a station.
 
 mod config;
+mod directory;
+mod local;
 mod remote;
+mod route;
 
 pub use config::{Config, Loopback, Pattern, StaticRoute, TlsPolicy};
+pub use directory::{Directory, Found};
+pub use local::LocalAgent;
 pub use remote::{Encrypt, Names, RemoteAgent};
+pub use route::Routes;
