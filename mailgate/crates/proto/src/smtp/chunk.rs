@@ -23,8 +23,14 @@ impl ChunkReceiver {
 
     /// Reads `input` up to the end of the chunk or of the input, and appends it.
     pub fn push(&mut self, input: &[u8], content: &mut Content) -> Step {
+        let step = self.skip(input);
+        content.append(input.get(..step.consumed).unwrap_or_default());
+        step
+    }
+
+    /// Reads past `input` up to the end of the chunk or of the input, for a chunk that is refused.
+    pub fn skip(&mut self, input: &[u8]) -> Step {
         let count = usize::try_from(self.missing).unwrap_or(usize::MAX).min(input.len());
-        content.append(input.get(..count).unwrap_or_default());
         self.missing -= count as u64;
         Step { consumed: count, ended: self.missing == 0 }
     }

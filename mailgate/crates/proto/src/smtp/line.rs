@@ -70,19 +70,19 @@ impl LineSplitter {
         match input.get(at + 1) {
             None => {
                 self.scanned = at;
-                return None;
+                None
             }
             Some(b'\n') => {
                 self.scanned = 0;
                 let line = input.split_to(at);
                 input.advance(2);
-                return Some(Ok(line));
+                Some(Ok(line))
             }
             Some(_) => {
                 self.scanned = 0;
                 input.advance(at + 1);
                 self.skipping = Some(Skipping { after_cr: false });
-                return Some(Err(Misbehaved::BareCarriageReturn));
+                Some(Err(Misbehaved::BareCarriageReturn))
             }
         }
     }
