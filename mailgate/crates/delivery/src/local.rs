@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use mailgate_model::{
-    Address, Clock, DsnNotify, Envelope, IdGenerator, Outcome, QueueId, Recipient, ReversePath, Status,
-};
+use mailgate_model::{Address, Clock, DsnNotify, Envelope, IdGenerator, Outcome, QueueId, Recipient, Status};
 use mailgate_queue::{Agent, Attempt, Attempted};
 use mailgate_store::mailboxes::Mailboxes;
 use mailgate_store::{Error, Spool};

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use futures_util::future::BoxFuture;
-use mailgate_model::{Domain, ForwardPath, Host, ManualClock, Timestamp};
+use mailgate_model::{Domain, ForwardPath, Host, ManualClock, ReversePath, Timestamp};
 use mailgate_queue::{Destination, Route};
 use mailgate_store::spool::Trace;
 

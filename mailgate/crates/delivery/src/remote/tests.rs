@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use futures_util::future::BoxFuture;
 use mailgate_model::{
     Address, DsnNotify, DsnReturn, Envelope, ManualClock, QueueId, Recipient, ReversePath, Timestamp,
 };
-use mailgate_net::{LookupError, Mx, Stream};
+use mailgate_net::{LookupError, Mx, Stream, Tls, TlsConfig};
 use mailgate_queue::DsnDuty;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +50,10 @@ const EHLO: (&str, Play) =
     ("EHLO", Say("250-fake.example\n250-PIPELINING\n250-8BITMIME\n250-SIZE 1000\n250 DSN"));
 
 fn fake(script: &[(&'static str, Play)]) -> Fake {
+    fake_with(script, None)
+}
+
+fn fake_with(script: &[(&'static str, Play)], tls: Option<Tls>) -> Fake {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let listener = TcpListener::from_std(listener).unwrap();
@@ -78,10 +83,10 @@ fn fake(script: &[(&'static str, Play)]) -> Fake {
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             *sessions.lock().unwrap() += 1;
-            let (plays, heard) = (Arc::clone(&plays), Arc::clone(&heard));
+            let (plays, heard, tls) = (Arc::clone(&plays), Arc::clone(&heard), tls.clone());
             tokio::spawn(async move {
                 // The peer may be gone at any time; what it did is in `heard`.
-                let _ = serve(tcp, &plays, &heard).await;
+                let _ = serve(Stream::Plain(tcp), &plays, &heard, tls).await;
             });
         }
     });
@@ -111,8 +116,13 @@ fn next_play(plays: &Plays, line: &str) -> Play {
     if queue.len() > 1 { queue.pop_front().unwrap() } else { queue[0].clone() }
 }
 
-async fn serve(tcp: TcpStream, plays: &Plays, heard: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut stream = BufReader::new(tcp);
+async fn serve(
+    stream: Stream,
+    plays: &Plays,
+    heard: &Mutex<Vec<String>>,
+    tls: Option<Tls>,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
     let mut line = String::new();
     let mut in_content = false;
     loop {
@@ -122,6 +132,15 @@ async fn serve(tcp: TcpStream, plays: &Plays, heard: &Mutex<Vec<String>>) -> io:
             Some(Say(text)) => {
                 in_content = text.starts_with("354");
                 stream.write_all((text.replace('\n', "\r\n") + "\r\n").as_bytes()).await?;
+                stream.flush().await?;
+                if let Some(tls) = tls.as_ref().filter(|_| line == "STARTTLS") {
+                    let Stream::Plain(tcp) = stream.into_inner() else { panic!("TLS inside TLS") };
+                    stream = BufReader::new(tls.accept(tcp).await?);
+                    heard
+                        .lock()
+                        .unwrap()
+                        .push(format!("TLS {}", stream.get_ref().tls_facts().unwrap().version));
+                }
             }
             Some(SayAndClose(text)) => {
                 stream.write_all((text.to_owned() + "\r\n").as_bytes()).await?;
@@ -386,6 +405,68 @@ async fn broken_starttls_falls_back_to_a_new_connection_in_the_clear_unless_requ
     let plain = agent(never.port, |config| config.tls = TlsPolicy::Never);
     assert_eq!(words(&tried(&plain, attempt(&["a@b.example"])).await), ["relayed"]);
     assert!(!never.heard().contains(&"STARTTLS".to_owned()));
+}
+
+#[tokio::test]
+async fn working_starttls_is_used_and_what_was_offered_in_the_clear_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let tls = Tls::open(&TlsConfig::default(), dir.path(), &"fake.example".parse().unwrap()).unwrap();
+    let fake = fake_with(
+        &[
+            ("EHLO", Say("250-fake.example\n250-SIZE 10\n250 STARTTLS")),
+            ("EHLO", Say("250-fake.example\n250 8BITMIME")),
+        ],
+        Some(tls.clone()),
+    );
+    let RemoteAgent(inner) = agent(fake.port, |config| config.tls = TlsPolicy::Require);
+    let (config, own) = (inner.config.clone(), inner.hostname.clone());
+    let agent =
+        RemoteAgent::new(config, own, Arc::clone(&inner.names), Arc::new(tls), Arc::clone(&inner.clock));
+    assert_eq!(words(&tried(&agent, attempt(&["a@b.example"])).await), ["relayed"]);
+    assert_eq!(
+        fake.heard()[..5],
+        ["EHLO us.example", "STARTTLS", "TLS TLSv1.3", "EHLO us.example", "MAIL FROM:<from@us.example>"]
+    );
+    assert_eq!(fake.sessions(), 1);
+}
+
+/// Postfix's own sink, when it is installed: a peer that we did not write.
+#[tokio::test]
+async fn smtp_sink_of_postfix_takes_our_messages() {
+    let Some(sink) = ["/usr/sbin/smtp-sink", "/usr/bin/smtp-sink"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+    else {
+        println!("skipped: smtp-sink is not installed");
+        return;
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = tokio::process::Command::new(sink);
+    command.kill_on_drop(true).current_dir(dir.path());
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // As root it wants to become somebody else, who must be able to write here.
+        command.args(["-u", "nobody"]);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut child =
+        command.args(["-d", "m.", &format!("127.0.0.1:{port}"), "100"]).spawn().expect("smtp-sink starts");
+    let listening = async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "smtp-sink ended");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listening).await.expect("smtp-sink listens");
+    let agent = agent(port, |_| ());
+    for _ in 0..20 {
+        let outcomes = tried(&agent, attempt(&["a@b.example", "c@d.example"])).await;
+        assert_eq!(words(&outcomes), ["relayed", "relayed"]);
+    }
+    child.kill().await.unwrap();
+    let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let stored = std::fs::read_to_string(file).unwrap();
+    assert!(stored.contains("\n.dot\n") || stored.contains("\n.dot\r\n"), "{stored}");
 }
 
 #[tokio::test]
