@@ -11,7 +11,7 @@ fn commands(chunks: &[&[u8]]) -> (Vec<Bytes>, Option<Misbehaved>) {
     for chunk in chunks {
         reader.feed(chunk);
         loop {
-            match reader.next() {
+            match reader.advance() {
                 Ok(Input::Command(command)) => commands.push(command),
                 Ok(Input::Discarded) => commands.push(Bytes::from_static(b"(discarded)")),
                 Ok(Input::Literal(literal)) if literal.size < 50 => reader.allow(),

@@ -131,7 +131,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a limit is passed; the reader is of no use after that.
-    pub fn next(&mut self) -> Result<Input, Misbehaved> {
+    pub fn advance(&mut self) -> Result<Input, Misbehaved> {
         loop {
             match self.state {
                 State::Announced(literal) => return Ok(Input::Literal(literal)),
@@ -231,14 +231,17 @@ mod tests {
     fn literals_wait_for_permission_and_become_part_of_the_command() {
         let mut reader = reader();
         reader.feed(b"a LOGIN {2}\r\n");
-        assert_eq!(reader.next(), Ok(Input::Literal(Announced { size: 2, waits: true })));
+        assert_eq!(reader.advance(), Ok(Input::Literal(Announced { size: 2, waits: true })));
         reader.allow();
-        assert_eq!(reader.next(), Ok(Input::More));
+        assert_eq!(reader.advance(), Ok(Input::More));
         reader.feed(b"me {2+}\r\n\r\n\r\nb NOOP\r\n");
-        assert_eq!(reader.next(), Ok(Input::Literal(Announced { size: 2, waits: false })));
+        assert_eq!(reader.advance(), Ok(Input::Literal(Announced { size: 2, waits: false })));
         reader.allow();
-        assert_eq!(reader.next(), Ok(Input::Command(Bytes::from_static(b"a LOGIN {2}\r\nme {2+}\r\n\r\n"))));
-        assert_eq!(reader.next(), Ok(Input::Command(Bytes::from_static(b"b NOOP"))));
+        assert_eq!(
+            reader.advance(),
+            Ok(Input::Command(Bytes::from_static(b"a LOGIN {2}\r\nme {2+}\r\n\r\n")))
+        );
+        assert_eq!(reader.advance(), Ok(Input::Command(Bytes::from_static(b"b NOOP"))));
         assert!(!reader.has_pending());
     }
 
@@ -246,30 +249,30 @@ mod tests {
     fn a_refused_literal_is_thrown_away_with_its_command_and_the_next_command_is_read() {
         let mut reader = reader();
         reader.feed(b"a APPEND x {9999}\r\n");
-        reader.next().unwrap();
+        reader.advance().unwrap();
         reader.refuse();
         reader.feed(b"b NOOP\r\n");
-        assert_eq!(reader.next(), Ok(Input::Command(Bytes::from_static(b"b NOOP"))));
+        assert_eq!(reader.advance(), Ok(Input::Command(Bytes::from_static(b"b NOOP"))));
         reader.feed(b"c APPEND x {5+}\r\n");
-        reader.next().unwrap();
+        reader.advance().unwrap();
         reader.refuse();
         reader.feed(b"\r\nxyz {3+}\r\nd N\r\ne NOOP\r\n");
-        assert_eq!(reader.next(), Ok(Input::Discarded));
-        assert_eq!(reader.next(), Ok(Input::Command(Bytes::from_static(b"e NOOP"))));
+        assert_eq!(reader.advance(), Ok(Input::Discarded));
+        assert_eq!(reader.advance(), Ok(Input::Command(Bytes::from_static(b"e NOOP"))));
     }
 
     #[test]
     fn endless_lines_and_literals_without_number_end() {
         let mut long = reader();
         long.feed(&[b'x'; 101]);
-        assert_eq!(long.next(), Err(Misbehaved::LineTooLong));
+        assert_eq!(long.advance(), Err(Misbehaved::LineTooLong));
         let mut many = reader();
         many.feed(b"a X {0+}\r\n {0+}\r\n {0+}\r\n {0+}\r\n\r\n");
         for _ in 0..3 {
-            assert!(matches!(many.next(), Ok(Input::Literal(_))));
+            assert!(matches!(many.advance(), Ok(Input::Literal(_))));
             many.allow();
         }
-        assert_eq!(many.next(), Err(Misbehaved::Literals));
+        assert_eq!(many.advance(), Err(Misbehaved::Literals));
         for line in [&b"x {}"[..], b"x {99999999999}", b"x {-1}", b"x {1 }", b"x 1}", b"}"] {
             assert_eq!(announced(line), None);
         }
