@@ -10,5 +10,6 @@
 //! A crate of its own because it is a station and the only one that may load BPF programs.
 
 mod handoff;
+pub mod packet;
 
 pub use handoff::{Handoff, Handover};

@@ -1,0 +1,83 @@
+//! `[edge.packet]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The kernel filter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Interfaces whose packets are filtered. Default: none, then the tables act at accept. Example: `["eth0"]`.
+    pub interfaces: Vec<String>,
+    /// How the filter is attached. Default `"auto"`. Example: `"native"`.
+    pub mode: Mode,
+    /// Name of the folder under `pin_dir` (1 to 32 of `a-z A-Z 0-9 - _`), so that several daemons can live on one host.
+    /// Default `"default"`. Example: `"lab"`.
+    pub instance: String,
+    /// Folder on a bpf file system for pinned maps and links; mounted there when `/sys/fs/bpf` has none. Default
+    /// `"/sys/fs/bpf/mailgate"`. Example: `"/run/mailgate/bpf"`.
+    pub pin_dir: PathBuf,
+    /// Ports where mail is received: tables with actions reject and tarpit, and the choice of the listener, act on
+    /// these. Default `[25]`. Example: `[25, 2525]`.
+    pub reception_ports: Vec<u16>,
+    /// Whether connections through the loopback interface are given to the listeners too. Default `false`, so that
+    /// local programs reach whoever is bound. Example: `true`.
+    pub steer_loopback: bool,
+}
+
+/// How the filter is attached to an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the driver if it can, else generic with a warning.
+    #[default]
+    Auto,
+    /// Behind the driver: every interface can, at about twice the cost per dropped packet.
+    Generic,
+    /// In the driver or not at all.
+    Native,
+    /// Not in the kernel: tables act at accept.
+    Off,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: Mode::Auto,
+            instance: "default".to_owned(),
+            pin_dir: PathBuf::from("/sys/fs/bpf/mailgate"),
+            reception_ports: vec![25],
+            steer_loopback: false,
+        }
+    }
+}
+
+impl Config {
+    /// Longest name of an instance.
+    pub const INSTANCE_LIMIT: usize = 32;
+
+    /// The folder of this instance's pins.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        self.pin_dir.join(&self.instance)
+    }
+
+    /// `Err` with the reason when the configuration itself keeps the filter out of the kernel.
+    pub(super) fn refuses_kernel(&self) -> Result<(), String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if self.mode == Mode::Off {
+            Err("it is switched off (mode = \"off\")".to_owned())
+        } else if self.interfaces.is_empty() {
+            Err("no interfaces are configured".to_owned())
+        } else if self.instance.is_empty()
+            || self.instance.len() > Self::INSTANCE_LIMIT
+            || !self.instance.bytes().all(fits)
+        {
+            Err(format!("found instance {:?}, expected 1 to 32 of a-z A-Z 0-9 - _", self.instance))
+        } else {
+            Ok(())
+        }
+    }
+}

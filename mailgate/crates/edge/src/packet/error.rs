@@ -1,0 +1,66 @@
+//! Why the packet filter could not do it.
+
+use std::io;
+
+use mailgate_lists::TableName;
+use mailgate_model::Permanence;
+
+/// A failure of the packet filter; the verdicts of before stay in force.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The interface has an XDP program of somebody else; usually because another filter runs on it.
+    #[error("interface {interface} already has an XDP program of another owner")]
+    Foreign {
+        /// The interface.
+        interface: String,
+    },
+    /// There is no such interface; usually because of a typing error, or it comes up later.
+    #[error("there is no interface {0}")]
+    Interface(String),
+    /// The kernel refused a step; usually because of missing rights (CAP_BPF, CAP_NET_ADMIN) or its age.
+    #[error("{step}: {source}")]
+    Kernel {
+        /// What was tried.
+        step: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The compiled program was refused; usually because the kernel is older than 5.10.
+    #[error("the kernel does not take the program: {0}")]
+    Program(String),
+    /// There are more tables than bits in a set.
+    #[error("{found} tables are configured, at most {} fit", mailgate_common::TABLES)]
+    Tables {
+        /// How many there are.
+        found: usize,
+    },
+    /// The prefixes would need more memory than the limit; usually because a feed announces millions of /25 to /31.
+    #[error("the prefixes would fill {slots} slots, the limit is {limit}")]
+    TooLarge {
+        /// Slots needed.
+        slots: u64,
+        /// Slots allowed.
+        limit: u64,
+    },
+    /// A change names a table that no reload has made known.
+    #[error("there is no table {0}")]
+    UnknownTable(TableName),
+}
+
+impl Error {
+    /// Whether trying again can help; when in doubt it can.
+    #[must_use]
+    pub fn permanence(&self) -> Permanence {
+        match self {
+            Self::Program(_) | Self::Tables { .. } | Self::TooLarge { .. } => Permanence::Permanent,
+            Self::Foreign { .. } | Self::Interface(_) | Self::Kernel { .. } | Self::UnknownTable(_) => {
+                Permanence::Transient
+            }
+        }
+    }
+
+    pub(super) fn kernel(step: impl Into<String>, source: io::Error) -> Self {
+        Self::Kernel { step: step.into(), source }
+    }
+}
