@@ -22,3 +22,6 @@ pub use directory::{Directory, Found};
 pub use local::LocalAgent;
 pub use remote::{Encrypt, Names, RemoteAgent};
 pub use route::Routes;
+
+#[cfg(test)]
+mod tests;

@@ -161,4 +161,4 @@ fn was_delivered_to(content: &[u8], address: &Address) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -167,4 +167,4 @@ fn hops(content: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

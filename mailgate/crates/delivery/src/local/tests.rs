@@ -11,7 +11,7 @@ use super::*;
 use crate::{Config, Routes, StaticRoute};
 
 #[derive(Default)]
-struct Table(Mutex<HashMap<String, Found>>);
+pub(crate) struct Table(pub(crate) Mutex<HashMap<String, Found>>);
 
 impl Directory for Table {
     fn is_local<'a>(&'a self, domain: &'a Domain) -> BoxFuture<'a, Result<bool, String>> {
@@ -88,7 +88,7 @@ async fn tried(bench: &Bench, attempt: Attempt) -> Vec<Outcome> {
     answers.into_iter().map(|answer| answer.outcome).collect()
 }
 
-fn messages(maildir: &Path) -> Vec<String> {
+pub(crate) fn messages(maildir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(maildir.join("new")) else { return Vec::new() };
     entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
 }

@@ -26,7 +26,7 @@ const CONTENT: &str = "Subject: x\r\n\r\n.dot\r\nbody\r\n";
 
 /// What the server does when a line comes.
 #[derive(Clone)]
-enum Play {
+pub(crate) enum Play {
     /// Sends this (CRLF is added to each line).
     Say(&'static str),
     /// Says this, then closes.
@@ -40,8 +40,8 @@ use Play::{Close, Say, SayAndClose, Silence};
 
 /// A server: the answers to the beginnings of commands, tried in order; each is used once unless it is the last of its
 /// kind. `""` is the greeting, `"."` the end of the content.
-struct Fake {
-    port: u16,
+pub(crate) struct Fake {
+    pub(crate) port: u16,
     heard: Arc<Mutex<Vec<String>>>,
     sessions: Arc<Mutex<usize>>,
 }
@@ -49,7 +49,7 @@ struct Fake {
 const EHLO: (&str, Play) =
     ("EHLO", Say("250-fake.example\n250-PIPELINING\n250-8BITMIME\n250-SIZE 1000\n250 DSN"));
 
-fn fake(script: &[(&'static str, Play)]) -> Fake {
+pub(crate) fn fake(script: &[(&'static str, Play)]) -> Fake {
     fake_with(script, None)
 }
 
@@ -159,17 +159,17 @@ async fn serve(
 }
 
 impl Fake {
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
 
-    fn sessions(&self) -> usize {
+    pub(crate) fn sessions(&self) -> usize {
         *self.sessions.lock().unwrap()
     }
 }
 
 #[derive(Default)]
-struct Table(HashMap<String, Vec<IpAddr>>);
+pub(crate) struct Table(HashMap<String, Vec<IpAddr>>);
 
 impl Names for Table {
     fn mx<'a>(&'a self, _: &'a Domain) -> BoxFuture<'a, Result<Vec<Mx>, LookupError>> {
@@ -187,7 +187,7 @@ impl Names for Table {
 }
 
 /// A handshake that always fails, as with a peer whose TLS is broken.
-struct NoTls;
+pub(crate) struct NoTls;
 
 impl Encrypt for NoTls {
     fn connect<'a>(&'a self, tcp: TcpStream, _: &'a str) -> BoxFuture<'a, io::Result<Stream>> {
