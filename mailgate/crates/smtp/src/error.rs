@@ -9,6 +9,9 @@ pub enum Error {
     /// Accounts, aliases or domains cannot be asked. Usually because the records' database is busy or damaged.
     #[error("accounts: {0}")]
     Accounts(#[from] mailgate_accounts::Error),
+    /// A submitted message cannot be signed. Usually because a key cannot be read.
+    #[error("signing: {0}")]
+    Signing(#[from] mailgate_msgauth::Error),
     /// The message cannot be made durable. Usually because the disk is full.
     #[error("spool: {0}")]
     Spool(#[from] mailgate_store::Error),

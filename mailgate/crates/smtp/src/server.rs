@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use mailgate_accounts::Accounts;
 use mailgate_model::{Client, Clock, Domain, IdGenerator, Service, SessionId};
+use mailgate_msgauth::{Signer, Verifier};
 use mailgate_net::{Resolver, Stream, Tls};
 use mailgate_store::Spool;
 use tokio::sync::Semaphore;
@@ -25,6 +26,10 @@ pub struct Parts {
     pub accounts: Accounts,
     /// Where accepted messages go.
     pub spool: Spool,
+    /// iprev, SPF, DKIM, DMARC.
+    pub verifier: Verifier,
+    /// DKIM signatures of submitted messages.
+    pub signer: Signer,
     /// Names of clients for the trace field.
     pub resolver: Resolver,
     /// Certificates for STARTTLS.

@@ -62,7 +62,7 @@ impl Session {
         let draft = self.draft(&transaction, content);
         let prepared = match self.service {
             Service::Msa => Box::pin(self.submit(&transaction, &draft)).await,
-            Service::Mx | Service::Imap => Ok(self.receive(&draft)),
+            Service::Mx | Service::Imap => Box::pin(self.receive(&transaction, &draft)).await,
         };
         let id = draft.id;
         // The content as it came is not needed beside the copy.

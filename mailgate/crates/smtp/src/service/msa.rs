@@ -7,9 +7,9 @@ use mailgate_model::{Address, Domain, Reply};
 
 use super::Draft;
 use crate::fields::{self, Fields};
-use crate::reply;
 use crate::session::Session;
 use crate::transaction::Transaction;
+use crate::{Error, reply};
 
 /// Room for signature fields in front of the content, so that they are put in without a second copy.
 const SPARE: usize = 8 * 1024;
@@ -19,13 +19,18 @@ impl Session {
     pub(super) async fn submit(&self, _transaction: &Transaction, draft: &Draft) -> Result<Vec<u8>, Reply> {
         let parts = &self.server.parts;
         let Some(identity) = &self.client.identity else { return Err(reply::SAY_AUTH) };
-        let _author = self.authors(identity, &draft.content).await?;
+        let author = self.authors(identity, &draft.content).await?;
         let added = missing(draft, &parts.hostname, &parts.clock.now().rfc5322());
         let removed = without_bcc(draft);
         let clean = Draft { id: draft.id, content: draft.content.clone(), removed, trace: String::new() };
         let mut whole = clean.assemble(&added, SPARE + draft.trace.len());
+        let signature = match parts.signer.sign(&author, &whole).await {
+            Ok(signature) => signature.unwrap_or_default(),
+            Err(error) => return Err(self.failed("sign", &Error::Signing(error))),
+        };
         // Neither signed nor in the signature's way: trace first, then the signature.
-        whole.splice(0..0, draft.trace.bytes());
+        let front = format!("{}{signature}", draft.trace);
+        whole.splice(0..0, front.bytes());
         Ok(whole)
     }
 

@@ -12,6 +12,7 @@ use mailgate_accounts::{Accounts, Secret};
 use mailgate_model::{
     Address, Client, Domain, IdGenerator, ManualClock, Service, SessionId, Span, Timestamp,
 };
+use mailgate_msgauth::{Algorithm, Signer, Verifier};
 use mailgate_net::{Resolver, ResolverConfig, Stream, Tls, TlsConfig};
 use mailgate_proto::smtp::{Answer, AnswerReader};
 use mailgate_store::{Records, Spool};
@@ -52,18 +53,23 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
     let hostname = Domain::parse(HOSTNAME).unwrap();
     let mut config = Config::default();
     change(&mut config);
-    let servers = vec![dns().await];
+    let records = Records::open(folder.path().join("records.db"), Arc::new(clock.clone())).unwrap();
+    let accounts = people(folder.path(), records.clone(), &clock).await;
+    let signer = Signer::new(records);
+    let example = Domain::parse("example.org").unwrap();
+    let key = signer.create_key(&example, "k1", Algorithm::Ed25519).await.unwrap();
+    let servers = vec![dns((key.name.trim_end_matches('.').to_owned(), key.record)).await];
     let resolver = Resolver::new(&ResolverConfig { servers, timeout: Span::from_secs(2) }).unwrap();
     let tls = Tls::open(&TlsConfig::default(), folder.path(), &hostname).unwrap();
     let spool = Spool::open(folder.path().join("spool"), Arc::new(clock.clone())).unwrap();
     let shutdown = CancellationToken::new();
-    let records = Records::open(folder.path().join("records.db"), Arc::new(clock.clone())).unwrap();
-    let accounts = people(folder.path(), records.clone(), &clock).await;
     let server = Server::new(Parts {
         config,
         hostname: hostname.clone(),
         accounts,
         spool: spool.clone(),
+        verifier: Verifier::new(&resolver, HOSTNAME),
+        signer,
         resolver,
         tls: tls.clone(),
         clock: Arc::new(clock.clone()),
@@ -86,25 +92,27 @@ async fn people(folder: &Path, records: Records, clock: &ManualClock) -> Account
     accounts
 }
 
-/// TXT records of the lab; everything else does not exist.
+/// TXT records of the lab beside the key of example.org; everything else does not exist.
 const TEXTS: &[(&str, &str)] =
     &[("_dmarc.strict.example", "v=DMARC1; p=reject"), ("spf.example", "v=spf1 ip4:127.0.0.1 -all")];
 
 /// Answers on loopback until the runtime ends.
-async fn dns() -> SocketAddr {
+async fn dns(key: (String, String)) -> SocketAddr {
+    let mut texts = vec![key];
+    texts.extend(TEXTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
         let mut packet = [0_u8; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut packet).await {
-            let _ = socket.send_to(&answer_of(&packet[..length]), peer).await;
+            let _ = socket.send_to(&answer_of(&packet[..length], &texts), peer).await;
         }
     });
     address
 }
 
 /// Header and question of the query, and a TXT record or NXDOMAIN (RFC 1035 §4.1).
-fn answer_of(query: &[u8]) -> Vec<u8> {
+fn answer_of(query: &[u8], texts: &[(String, String)]) -> Vec<u8> {
     let (mut name, mut at) = (String::new(), 12);
     while query[at] != 0 {
         let label = &query[at + 1..at + 1 + usize::from(query[at])];
@@ -114,8 +122,8 @@ fn answer_of(query: &[u8]) -> Vec<u8> {
     }
     let question = &query[12..at + 5];
     let is_txt = question[question.len() - 4..] == [0, 16, 0, 1];
-    let found = TEXTS.iter().find(|(known, _)| is_txt && name == format!("{known}."));
-    let exists = TEXTS.iter().any(|(known, _)| known.ends_with(name.trim_end_matches('.')) || name == ".");
+    let found = texts.iter().find(|(known, _)| is_txt && name == format!("{known}."));
+    let exists = texts.iter().any(|(known, _)| known.ends_with(name.trim_end_matches('.')) || name == ".");
     let flags = if exists { [0x85, 0x80] } else { [0x85, 0x83] };
     let count = [0, u8::from(found.is_some())];
     let mut answer = [&query[..2], &flags, &[0, 1], &count, &[0, 0, 0, 0], question].concat();

@@ -1,6 +1,7 @@
 //! Content, trace header, results, and what the 250 stands for.
 
 use super::fixture::*;
+use crate::config::Dmarc;
 
 #[tokio::test]
 async fn a_message_is_in_the_spool_with_results_and_trace_when_250_is_heard() {
@@ -12,7 +13,8 @@ async fn a_message_is_in_the_spool_with_results_and_trace_when_250_is_heard() {
     assert!(accepted.lines[0].ends_with(&listed[0].id.to_string()));
     assert_eq!(listed[0].reverse_path.to_string(), "a@client.example");
     let content = place.content().await;
-    let trace = &content[content.find("Received: from client.example (").unwrap()..];
+    assert!(content.starts_with("Authentication-Results: mx.example.org"), "{content}");
+    let trace = &content[content.find("\r\nReceived: from client.example (").unwrap() + 2..];
     assert!(trace.contains("[127.0.0.1])\r\n\tby mx.example.org (mailgate) with ESMTP\r\n"), "{content}");
     assert!(trace.contains("\r\n\tfor <alice@example.org>;\r\n\t"), "{content}");
     assert!(content.ends_with(CONTENT));
@@ -42,6 +44,18 @@ async fn forged_results_in_our_name_are_removed_and_those_of_others_kept() {
     let content = place.content().await;
     assert!(!content.contains("forged"), "{content}");
     assert!(content.ends_with(&format!("{other}{CONTENT}")), "{content}");
+}
+
+#[tokio::test]
+async fn a_dmarc_policy_of_reject_is_honoured_only_when_configured() {
+    let content = "From: boss@strict.example\r\n\r\nbody\r\n";
+    for (dmarc, want) in [(Dmarc::Mark, "250 2.0.0"), (Dmarc::Reject, "550 5.7.1")] {
+        let place = place_with(|config| config.mx.dmarc = dmarc).await;
+        let mut peer = place.mx_greeted().await;
+        peer.envelope("a@client.example", &["alice@example.org"]).await;
+        peer.data(content, want).await;
+        assert_eq!(place.contents().await.len(), usize::from(dmarc == Dmarc::Mark));
+    }
 }
 
 #[tokio::test]

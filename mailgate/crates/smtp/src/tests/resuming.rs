@@ -14,7 +14,7 @@ async fn the_first_word_is_the_reply_to_the_pending_recipient() {
         .await;
     peer.hears("250 2.1.5").await;
     peer.data(CONTENT, "250 2.0.0").await;
-    assert!(place.content().await.contains("Received: from client.example ("));
+    assert!(place.content().await.contains("\r\nReceived: from client.example ("));
     peer.envelope("b@client.example", &["bob@example.org"]).await;
     peer.says("QUIT", "221").await;
 }

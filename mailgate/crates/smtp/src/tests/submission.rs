@@ -81,7 +81,29 @@ async fn a_message_is_completed_cleaned_and_signed() {
     assert!(content.contains("with ESMTPSA\r\n") && !content.contains("secret"), "{content}");
     assert!(content.contains("\r\nDate: Sat, 21 Nov 2026 "), "{content}");
     assert!(content.contains("\r\nMessage-ID: <") && content.contains("@mx.example.org>\r\n"), "{content}");
+    assert!(content.contains("\r\nDKIM-Signature: ") && content.contains("d=example.org"), "{content}");
+    assert!(content.find("DKIM-Signature").unwrap() < content.find("Date: ").unwrap());
     assert!(!content.contains("Authentication-Results"));
+}
+
+#[tokio::test]
+async fn what_was_signed_verifies_when_it_comes_back() {
+    let place = place().await;
+    let mut peer = place.alice().await;
+    peer.envelope("alice@example.org", &["far@client.example"]).await;
+    peer.data(MESSAGE, "250 2.0.0").await;
+    let signed = place.content().await;
+    let mut peer = place.mx_greeted().await;
+    peer.envelope("alice@example.org", &["bob@example.org"]).await;
+    peer.data(&signed, "250 2.0.0").await;
+    let again = place.contents().await.pop().unwrap();
+    assert!(again.starts_with("Authentication-Results: mx.example.org"), "{again}");
+    assert!(again.contains("dkim=pass"), "{again}");
+    let tampered = signed.replace("body", "hody");
+    peer.envelope("alice@example.org", &["bob@example.org"]).await;
+    peer.data(&tampered, "250 2.0.0").await;
+    let third = place.contents().await.pop().unwrap();
+    assert!(third.contains("dkim=") && !third.contains("dkim=pass"), "{third}");
 }
 
 #[tokio::test]
@@ -92,10 +114,8 @@ async fn a_date_and_a_message_id_that_are_there_stay() {
     peer.data(&format!("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-Id: <x@y>\r\n{MESSAGE}"), "250")
         .await;
     let content = place.content().await;
-    assert_eq!(
-        (content.matches("\r\nDate:").count(), content.to_lowercase().matches("message-id:").count()),
-        (1, 1)
-    );
+    let count = |name: &str| content.to_lowercase().matches(&format!("\r\n{name}:")).count();
+    assert_eq!((count("date"), count("message-id")), (1, 1), "{content}");
 }
 
 #[tokio::test]
