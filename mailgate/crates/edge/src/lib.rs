@@ -9,7 +9,27 @@
 //!
 //! A crate of its own because it is a station and the only one that may load BPF programs.
 
+mod accept;
+mod admin;
+mod classify;
+pub mod config;
+mod error;
+pub mod greylist;
 mod handoff;
+mod limits;
 pub mod packet;
+mod reply;
+mod statistics;
+mod tarpit;
 
+pub use accept::{Edge, Parts};
+pub use admin::{Asked, Given, Imported, Query, Shown};
+pub use classify::{Facts, Reason, Refusal, Route, classify};
+pub use config::Config;
+pub use error::Error;
+pub use greylist::spamdb::Entry;
 pub use handoff::{Handoff, Handover};
+pub use statistics::Statistics;
+
+#[cfg(test)]
+mod tests;

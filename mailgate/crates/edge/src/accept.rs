@@ -1,0 +1,211 @@
+//! Where every connection to port 25 begins: classify the source, send it where it belongs.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mailgate_lists::{Action, TableName};
+use mailgate_model::{Client, Clock, Domain, ForwardPath, SessionId};
+use mailgate_net::{Stream, Tls};
+use mailgate_store::Greylist;
+use mailgate_store::greylist::PeerKind;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::classify::{Facts, Reason, Refusal, Route, classify};
+use crate::config::Config;
+use crate::greylist;
+use crate::handoff::{Handoff, Handover};
+use crate::limits::Places;
+use crate::packet::PacketFilter;
+use crate::reply;
+use crate::statistics::{Counters, Statistics};
+use crate::tarpit::{self, About, Held, Tarpit, Why};
+
+/// What the edge is made of.
+pub struct Parts {
+    /// `[edge]`, checked with [`Config::problems`].
+    pub config: Config,
+    /// Our name in greetings; the same as reception's.
+    pub hostname: Domain,
+    /// Largest content in octets that reception takes, said with SIZE; the same as reception's.
+    pub content_limit: usize,
+    /// The memory of first contact.
+    pub greylist: Greylist,
+    /// What the tables say of an address.
+    pub filter: Arc<dyn PacketFilter>,
+    /// Where connections go that deserve a real server.
+    pub handoff: Arc<dyn Handoff>,
+    /// For STARTTLS; without it, it is not offered.
+    pub tls: Option<Tls>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ends sessions and the tarpit.
+    pub shutdown: CancellationToken,
+}
+
+/// The edge: serves what connects to port 25.
+pub struct Edge {
+    pub(crate) config: Config,
+    pub(crate) hostname: Domain,
+    pub(crate) content_limit: usize,
+    pub(crate) greylist: Greylist,
+    pub(crate) filter: Arc<dyn PacketFilter>,
+    pub(crate) handoff: Arc<dyn Handoff>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) statistics: Arc<Counters>,
+    pub(crate) tarpit: Tarpit,
+    places: Arc<Places>,
+}
+
+impl Edge {
+    /// Starts the tarpit and the sweep of the greylist. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { config, hostname, content_limit, greylist, filter, handoff, tls, clock, shutdown } =
+            parts;
+        let statistics = Arc::new(Counters::default());
+        let tarpit = Tarpit::start(tarpit::Parts {
+            config: config.tarpit.clone(),
+            hostname: hostname.clone(),
+            content_limit,
+            tls: tls.clone(),
+            clock: Arc::clone(&clock),
+            statistics: Arc::clone(&statistics),
+            shutdown: shutdown.clone(),
+        });
+        tokio::spawn(greylist::sweep_forever(greylist.clone(), Arc::clone(&clock), shutdown.clone()));
+        Arc::new(Self {
+            places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
+            config,
+            hostname,
+            content_limit,
+            greylist,
+            filter,
+            handoff,
+            tls,
+            clock,
+            shutdown,
+            statistics,
+            tarpit,
+        })
+    }
+
+    /// Serves one connection: returns when it was refused, handed on or taken by the tarpit, and for an unknown client
+    /// when its session here is over. Never fails: what a peer does is no error of ours.
+    pub async fn serve(self: &Arc<Self>, tcp: TcpStream, client: Client, session: SessionId) {
+        self.statistics.connections();
+        let ip = client.ip();
+        let (route, tables) = self.route(ip);
+        tracing::debug!(target: "edge", s = %session, event = "connect", ip = %ip, route = ?route);
+        match route {
+            Route::Greylist => self.greet(tcp, client, session).await,
+            Route::Reception(reason) => self.hand_over(tcp, client, session, reason),
+            Route::Refuse(refusal) => self.refuse(tcp, session, refusal).await,
+            Route::Tarpit(reason) => {
+                let why = if reason == Reason::Trapped { Why::Trapped } else { Why::Listed(tables.into()) };
+                tracing::info!(target: "edge", s = %session, event = "tarpit", ip = %ip, result = "held", reason = reason.word());
+                let about = About::new(ip, session, why, self.clock.now());
+                self.tarpit.hold(Stream::Plain(tcp), about, Held::from_start());
+            }
+        }
+    }
+
+    /// Where a connection from `ip` would go now, and the tables that list it.
+    #[must_use]
+    pub fn route(&self, ip: IpAddr) -> (Route, Vec<TableName>) {
+        let ip = ip.to_canonical();
+        let (listed, tables) = self.listed(ip);
+        let standing = self.greylist.standing(ip);
+        let local = self.config.local.iter().any(|network| network.contains(&ip));
+        (classify(&Facts { local, listed, standing: &standing, mode: self.config.mode }), tables)
+    }
+
+    fn listed(&self, ip: IpAddr) -> (Option<Action>, Vec<TableName>) {
+        let verdict = self.filter.verdict(ip);
+        (verdict.action, verdict.tables)
+    }
+
+    /// A message from `ip` was accepted and was no spam: a client that passed stays passed. To be called by whoever
+    /// gave the 250 after content; a connection alone teaches nothing.
+    pub fn accepted(&self, ip: IpAddr) {
+        self.greylist.accepted(ip, self.config.greylist.passed_for.duration());
+    }
+
+    /// Counters since the start and sizes now.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            greeting_now: self.places.taken(),
+            held_now: self.tarpit.held(),
+            greylist: self.greylist.counts(),
+            ..self.statistics.read()
+        }
+    }
+
+    async fn greet(self: &Arc<Self>, tcp: TcpStream, client: Client, session: SessionId) {
+        let Some(_place) = self.places.take(client.ip()) else {
+            self.statistics.turned_away();
+            tracing::info!(target: "edge", s = %session, event = "connect", ip = %client.ip(), result = "refused", reason = "limit");
+            return last_words(tcp, &reply::TOO_MANY_SESSIONS).await;
+        };
+        greylist::serve(self, Stream::Plain(tcp), client, session).await;
+    }
+
+    fn hand_over(&self, tcp: TcpStream, client: Client, session: SessionId, reason: Reason) {
+        self.statistics.straight();
+        tracing::debug!(target: "edge", s = %session, event = "connect", ip = %client.ip(), result = "reception", reason = reason.word());
+        self.handoff.hand_over(Handover {
+            stream: Stream::Plain(tcp),
+            client,
+            session,
+            greeted: false,
+            helo: None,
+            mail: None,
+            pending: bytes::BytesMut::new(),
+        });
+    }
+
+    async fn refuse(&self, tcp: TcpStream, session: SessionId, refusal: Refusal) {
+        self.statistics.refused();
+        tracing::info!(target: "edge", s = %session, event = "connect", result = "refused", reason = ?refusal);
+        match refusal {
+            Refusal::Drop => drop(tcp),
+            Refusal::Reject => last_words(tcp, &reply::REFUSED).await,
+        }
+    }
+
+    /// Why a recipient traps an unknown client, if it does.
+    pub(crate) fn trap_reason(&self, path: &ForwardPath) -> Option<&'static str> {
+        if self.greylist.is_trap(&path.to_string()) {
+            return Some("trap address");
+        }
+        let allowed = &self.config.traps.allowed_domains;
+        // Bare postmaster and address literals belong to every server.
+        let ForwardPath::Address(address) = path else { return None };
+        let domain = address.domain()?;
+        let outside = !allowed.is_empty() && !allowed.iter().any(|parent| domain.is_within(parent));
+        outside.then_some("domain not ours")
+    }
+
+    /// Traps the client; says whether it is trapped now, which it is not when the administrator passed it.
+    pub(crate) fn trap(&self, ip: IpAddr, session: SessionId, recipient: &str, reason: &str) -> bool {
+        let traps = &self.config.traps;
+        let network = greylist::network(ip, 32, traps.ipv6_prefix);
+        let peer = self.greylist.trap(network, traps.trapped_for.duration());
+        self.statistics.trapped();
+        tracing::info!(
+            target: "edge", s = %session, event = "trap", ip = %ip, to = %recipient, result = "trapped", reason
+        );
+        peer.kind == PeerKind::Trapped
+    }
+}
+
+/// One reply and the end. A few bytes always fit into a fresh socket's buffer, so nobody keeps us waiting.
+async fn last_words(mut tcp: TcpStream, reply: &mailgate_model::Reply) {
+    // The peer may be gone already.
+    let _ = tcp.write_all(reply.to_wire().as_bytes()).await;
+    let _ = tcp.shutdown().await;
+}

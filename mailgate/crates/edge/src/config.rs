@@ -1,0 +1,299 @@
+//! `[edge]` of the configuration: first contact on port 25.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use mailgate_model::{Domain, Span};
+use serde::{Deserialize, Deserializer};
+
+/// What becomes of clients that no table and no history knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Every unknown client is greylisted, as spamd(8) does.
+    #[default]
+    Classic,
+    /// Unknown clients go straight to reception. Tables and traps act all the same.
+    Off,
+}
+
+/// `[edge]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What becomes of unknown clients: `"classic"` or `"off"`. Default `"classic"`.
+    pub mode: Mode,
+    /// Networks that always go straight to reception, whatever tables or traps say: own hosts, relays, backup MXs.
+    /// Addresses or CIDR. Default loopback; example `["127.0.0.0/8", "::1", "192.0.2.0/24"]`.
+    #[serde(deserialize_with = "networks")]
+    pub local: Vec<IpNet>,
+    /// `[edge.greylist]`.
+    pub greylist: GreylistConfig,
+    /// `[edge.traps]`.
+    pub traps: TrapsConfig,
+    /// `[edge.tarpit]`.
+    pub tarpit: TarpitConfig,
+    /// `[edge.limits]`.
+    pub limits: LimitsConfig,
+    /// `[edge.packet]`: the kernel filter.
+    pub packet: crate::packet::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            local: vec![
+                IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)),
+                IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+            ],
+            greylist: GreylistConfig::default(),
+            traps: TrapsConfig::default(),
+            tarpit: TarpitConfig::default(),
+            limits: LimitsConfig::default(),
+            packet: crate::packet::Config::default(),
+        }
+    }
+}
+
+/// `[edge.greylist]`: the timings are those of spamd(8) `-G pass:grey:white`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GreylistConfig {
+    /// From the first attempt until a retry passes. Default `"25m"`; example `"2m"`.
+    pub pass_after: Span,
+    /// From the first attempt until a retry counts as the first again; longer than `pass_after`. Default `"4h"`.
+    pub keep_for: Span,
+    /// How long a client that passed goes straight to reception; renewed by every accepted message. Default `"36d"`.
+    pub passed_for: Span,
+    /// Length of the IPv4 prefix that counts as one client, 16 to 32. Default 32; 24 treats a pool as one.
+    pub ipv4_prefix: u8,
+    /// Length of the IPv6 prefix that counts as one client, 32 to 128. Default 128; 64 treats a network as one.
+    pub ipv6_prefix: u8,
+    /// For how long after connecting an unknown client is answered one byte per `tarpit.interval`, as spamd(8) `-S`;
+    /// impatient programs leave, some old but honest ones too. Default `"0s"` (never); spamd's own is `"10s"`.
+    pub stutter_for: Span,
+}
+
+impl Default for GreylistConfig {
+    fn default() -> Self {
+        Self {
+            pass_after: Span::from_secs(25 * 60),
+            keep_for: Span::from_secs(4 * 3600),
+            passed_for: Span::from_secs(36 * 86_400),
+            ipv4_prefix: 32,
+            ipv6_prefix: 128,
+            stutter_for: Span::from_secs(0),
+        }
+    }
+}
+
+/// `[edge.traps]`: what an unknown client does only when it sends to addresses nobody ever gave away.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrapsConfig {
+    /// How long a client stays trapped, from its last hit. Default `"24h"`.
+    pub trapped_for: Span,
+    /// Length of the IPv6 prefix that is trapped, 32 to 128; IPv4 is trapped by address. Default 64: one host has a
+    /// whole /64 to hide in.
+    pub ipv6_prefix: u8,
+    /// When not empty, a recipient outside these domains and their subdomains traps the client, as spamd's
+    /// `alloweddomains`, but compared label by label. Default `[]`; example `["example.org"]`.
+    pub allowed_domains: Vec<Domain>,
+}
+
+impl Default for TrapsConfig {
+    fn default() -> Self {
+        Self { trapped_for: Span::from_secs(86_400), ipv6_prefix: 64, allowed_domains: Vec::new() }
+    }
+}
+
+/// Whether the tarpit's last word says to come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastWord {
+    /// 450, spamd(8) `-4`: the spammer's queue stays full, and a wrongly listed sender loses nothing.
+    #[default]
+    Transient,
+    /// 550, spamd(8) `-5`.
+    Permanent,
+}
+
+/// `[edge.tarpit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TarpitConfig {
+    /// Between two bytes of our replies, 10 ms to 10 s. Default `"1s"`.
+    pub interval: Span,
+    /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files.
+    /// Default 10000.
+    pub capacity: usize,
+    /// How many of them may be inside TLS, which costs some 50 KB each. Default 500.
+    pub tls_capacity: usize,
+    /// Whether the last word is `"transient"` (450) or `"permanent"` (550). Default `"transient"`.
+    pub last_word: LastWord,
+    /// What trapped clients are told at the end; `%A` is their address, `%%` a percent sign, lines end with `\n`.
+    pub trapped_message: String,
+    /// What clients of a table are told that has no message of its own; `%T` is the table's name.
+    pub listed_message: String,
+    /// Messages by table name. Default none; example `{ spews = "Mail from %A is not wanted, see https://..." }`.
+    pub messages: BTreeMap<String, String>,
+}
+
+impl Default for TarpitConfig {
+    fn default() -> Self {
+        Self {
+            interval: Span::from_secs(1),
+            capacity: 10_000,
+            tls_capacity: 500,
+            last_word: LastWord::default(),
+            trapped_message: "Your address %A sent mail to a trap within the last days".to_owned(),
+            listed_message: "Your address %A is in the list %T".to_owned(),
+            messages: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[edge.limits]`: bounds of sessions with unknown clients. Connections of listed sources never count here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Sessions with unknown clients at once. Default 10000.
+    pub sessions: usize,
+    /// Sessions with one unknown address at once. Default 20.
+    pub sessions_per_source: usize,
+    /// Silence after which a session ends (RFC 5321 §4.5.3.2.7 asks for at least 5 minutes). Default `"5m"`.
+    pub idle: Span,
+    /// The longest session with an unknown client. Default `"15m"`.
+    pub session: Span,
+    /// Commands in one session with an unknown client. Default 1000.
+    pub commands: u32,
+    /// Commands we cannot follow before the session ends, as spamd(8). Default 20.
+    pub mistakes: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            sessions: 10_000,
+            sessions_per_source: 20,
+            idle: Span::from_secs(5 * 60),
+            session: Span::from_secs(15 * 60),
+            commands: 1000,
+            mistakes: 20,
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with the values, each with its key, what was found and what is expected.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut want = |right: bool, problem: String| {
+            if !right {
+                problems.push(problem);
+            }
+        };
+        let grey = &self.greylist;
+        want(
+            grey.pass_after < grey.keep_for,
+            format!(
+                "edge.greylist.keep_for: found {}, expected longer than pass_after ({}), for example \"4h\"",
+                grey.keep_for, grey.pass_after
+            ),
+        );
+        let length = |key: &str, found: u8, least: u8, most: u8| {
+            let text = format!("{key}: found {found}, expected a prefix length from {least} to {most}");
+            ((least..=most).contains(&found), text)
+        };
+        for (right, text) in [
+            length("edge.greylist.ipv4_prefix", grey.ipv4_prefix, 16, 32),
+            length("edge.greylist.ipv6_prefix", grey.ipv6_prefix, 32, 128),
+            length("edge.traps.ipv6_prefix", self.traps.ipv6_prefix, 32, 128),
+        ] {
+            want(right, text);
+        }
+        let interval = self.tarpit.interval;
+        want(
+            (Span::from_millis(10)..=Span::from_secs(10)).contains(&interval),
+            format!("edge.tarpit.interval: found {interval}, expected 10ms to 10s, for example \"1s\""),
+        );
+        let capacity = self.tarpit.capacity;
+        want(
+            (1..=1_000_000).contains(&capacity),
+            format!("edge.tarpit.capacity: found {capacity}, expected 1 to 1000000"),
+        );
+        for (key, found) in [
+            ("sessions", self.limits.sessions),
+            ("sessions_per_source", self.limits.sessions_per_source),
+            ("commands", self.limits.commands as usize),
+            ("mistakes", self.limits.mistakes as usize),
+        ] {
+            want(found > 0, format!("edge.limits.{key}: found 0, expected at least 1"));
+        }
+        problems
+    }
+}
+
+/// Networks as people write them: an address is a network of one.
+fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    texts.iter().map(|text| network(text).map_err(serde::de::Error::custom)).collect()
+}
+
+/// Reads an address or a CIDR prefix; host bits are cleared, mapped addresses are those they map.
+///
+/// # Errors
+/// A sentence with what was found and what was expected.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let wrong = || {
+        let found: String = text.chars().take(60).collect();
+        format!("found {found:?}, expected an address or prefix such as 192.0.2.1 or 2001:db8::/32")
+    };
+    let network = match text.trim().parse::<IpAddr>() {
+        Ok(ip) => IpNet::from(ip.to_canonical()),
+        Err(_) => text.trim().parse::<IpNet>().map_err(|_| wrong())?.trunc(),
+    };
+    match (network.addr().to_canonical(), network.prefix_len()) {
+        (IpAddr::V4(ip), length) if network.addr().is_ipv6() => {
+            IpNet::new(ip.into(), length.checked_sub(96).ok_or_else(wrong)?).map_err(|_| wrong())
+        }
+        _ => Ok(network),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_has_no_problems_and_wrong_values_are_all_named() {
+        assert_eq!(Config::default().problems(), Vec::<String>::new());
+        let mut config = Config::default();
+        config.greylist.keep_for = Span::from_secs(60);
+        config.greylist.ipv4_prefix = 33;
+        config.tarpit.interval = Span::from_secs(11);
+        config.limits.sessions = 0;
+        let problems = config.problems();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems[0].contains("edge.greylist.keep_for: found 1m"), "{problems:?}");
+    }
+
+    #[test]
+    fn networks_are_read_as_people_write_them() {
+        for (text, want) in [
+            ("192.0.2.1", "192.0.2.1/32"),
+            ("192.0.2.1/24", "192.0.2.0/24"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ] {
+            assert_eq!(network(text).unwrap().to_string(), want);
+        }
+        for text in ["", "x", "192.0.2.1/33", "192.0.2"] {
+            assert!(network(text).unwrap_err().contains("expected an address"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Greylisting (RFC 6647): who comes again after a while, as mail servers do, may speak to the server.
+//!
+//! Start reading at `decide.rs`, then `session.rs`.
+
+mod decide;
+mod dialogue;
+mod expire;
+mod session;
+pub(crate) mod spamdb;
+mod tuple;
+
+pub use decide::{Decision, Timings, decide};
+pub(crate) use expire::sweep_forever;
+pub(crate) use session::serve;
+pub(crate) use tuple::{network, tuple};
+pub use tuple::{normalised_recipient, normalised_sender};

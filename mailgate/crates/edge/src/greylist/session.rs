@@ -1,0 +1,344 @@
+//! One session with an unknown client: reads lines, answers, lets the greylist judge each RCPT, and hands the
+//! connection on at the moment in which the client qualifies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use mailgate_model::{Client, Reply, SessionId, Timestamp};
+use mailgate_net::Stream;
+use mailgate_proto::smtp::{LineSplitter, Rcpt, reply as shared};
+use mailgate_store::greylist::{Said, Standing};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::decide::{Decision, Timings, decide};
+use super::dialogue::{Dialogue, Reaction, Tls};
+use super::tuple;
+use crate::accept::Edge;
+use crate::handoff::Handover;
+use crate::reply;
+use crate::tarpit::{About, Held, Why};
+
+/// How long a peer may take to fetch our last words.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Read at once. What waits in our memory is at most this and one line.
+const READ_SIZE: usize = 4096;
+
+/// Serves `stream` until it ends or goes on elsewhere.
+pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, session: SessionId) {
+    let now = edge.clock.now();
+    let config = &edge.config;
+    let tls = if edge.tls.is_some() { Tls::Offered } else { Tls::Unavailable };
+    let mut grey = Session {
+        edge,
+        stream,
+        client,
+        session,
+        dialogue: Dialogue::new(edge.hostname.clone(), edge.content_limit, tls),
+        lines: LineSplitter::commands(),
+        input: BytesMut::new(),
+        output: String::new(),
+        discard: None,
+        commands: 0,
+        mistakes: 0,
+        ends: now.plus(config.limits.session.duration()),
+        stutter_until: now.plus(config.greylist.stutter_for.duration()),
+    };
+    grey.say(&shared::greeting(&edge.hostname));
+    loop {
+        match grey.run().await {
+            End::StartTls => match grey.start_tls().await {
+                Some(inside) => grey = inside,
+                None => return,
+            },
+            end => return grey.finish(end).await,
+        }
+    }
+}
+
+struct Session<'a> {
+    edge: &'a Arc<Edge>,
+    stream: Stream,
+    client: Client,
+    session: SessionId,
+    dialogue: Dialogue,
+    lines: LineSplitter,
+    /// Read and not yet answered.
+    input: BytesMut,
+    /// Said and not yet sent: the replies to commands that came together go together (RFC 2920 §3.2).
+    output: String,
+    /// Octets of a chunk still to be swallowed, and what is said after them.
+    discard: Option<(u64, Reply)>,
+    commands: u32,
+    mistakes: u32,
+    ends: Timestamp,
+    stutter_until: Timestamp,
+}
+
+/// How a session ends here.
+enum End {
+    /// It is over; what was said is sent.
+    Close(&'static str),
+    /// The peer is gone or does not listen; nothing more can be said.
+    Gone(&'static str),
+    /// The client qualified with this RCPT line.
+    HandOver(BytesMut),
+    /// TLS begins.
+    StartTls,
+    /// The client stepped into a trap, and hears that the recipient is accepted.
+    Tarpit(Why),
+}
+
+impl Session<'_> {
+    async fn run(&mut self) -> End {
+        loop {
+            while let Some(answered) = self.answer_one() {
+                if let Err(end) = answered {
+                    return end;
+                }
+            }
+            if let Err(end) = self.flush().await {
+                return end;
+            }
+            if let Err(end) = self.read().await {
+                return end;
+            }
+        }
+    }
+
+    /// Answers the next line of the input; `None` when there is none.
+    fn answer_one(&mut self) -> Option<Result<(), End>> {
+        if let Some((octets, reply)) = self.discard.take() {
+            let here = usize::try_from(octets).unwrap_or(usize::MAX).min(self.input.len());
+            self.input.advance(here);
+            let left = octets - here as u64;
+            if left > 0 {
+                self.discard = Some((left, reply));
+                return None;
+            }
+            self.say(&reply);
+        }
+        let reaction = match self.lines.next_line(&mut self.input)? {
+            Err(misbehaved) => Dialogue::misbehaved(&misbehaved),
+            Ok(line) => {
+                self.commands += 1;
+                match self.dialogue.line(&line) {
+                    Reaction::Judge(rcpt) => return Some(self.judge(&rcpt, line)),
+                    other => other,
+                }
+            }
+        };
+        Some(self.react(reaction))
+    }
+
+    fn react(&mut self, reaction: Reaction) -> Result<(), End> {
+        match reaction {
+            Reaction::Discard(octets, reply) => self.discard = Some((octets, reply)),
+            Reaction::Last(reply) => {
+                self.say(&reply);
+                return Err(End::Close("quit"));
+            }
+            Reaction::Mistake(reply) => {
+                self.mistakes += 1;
+                self.say(&reply);
+            }
+            Reaction::Say(reply) => self.say(&reply),
+            Reaction::StartTls(reply) => {
+                self.say(&reply);
+                return Err(End::StartTls);
+            }
+            // Judged by the caller, which has the line.
+            Reaction::Judge(_) => {}
+        }
+        let limits = &self.edge.config.limits;
+        if self.mistakes >= limits.mistakes || self.commands >= limits.commands {
+            self.say(&reply::TOO_MANY_MISTAKES);
+            return Err(End::Close("mistakes"));
+        }
+        Ok(())
+    }
+
+    /// RCPT: the moment of decision.
+    fn judge(&mut self, rcpt: &Rcpt, line: BytesMut) -> Result<(), End> {
+        let edge = self.edge;
+        let ip = self.client.ip();
+        match edge.greylist.standing(ip) {
+            // A parallel session of the same client qualified, or the administrator said so.
+            Standing::Passed(..) => return Err(End::HandOver(line)),
+            Standing::Trapped(..) => return Err(End::Tarpit(Why::Trapped)),
+            Standing::Unknown => {}
+        }
+        if let Some(reason) = edge.trap_reason(&rcpt.path) {
+            let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
+            return Err(if trapped { End::Tarpit(Why::Trapped) } else { End::HandOver(line) });
+        }
+        let Some(mail) = self.dialogue.mail() else { return Ok(()) };
+        let key = tuple(ip, &mail.path, &rcpt.path, &edge.config.greylist);
+        let said = Said {
+            helo: self.dialogue.hello_name().unwrap_or_default().to_owned(),
+            reverse_path: mail.path.to_string(),
+            forward_path: rcpt.path.to_string(),
+        };
+        let now = edge.clock.now();
+        let timings = Timings::from(&edge.config.greylist);
+        let mut decision = None;
+        edge.greylist.attempt(&key, &said, |known| decision.insert(decide(now, known, &timings)).next());
+        match decision {
+            Some(Decision::Pass { waited, .. }) => {
+                edge.statistics.passed();
+                tracing::info!(
+                    target: "edge", s = %self.session, event = "rcpt", ip = %ip, from = %said.reverse_path,
+                    to = %said.forward_path, result = "passed", waited = waited.as_secs()
+                );
+                Err(End::HandOver(line))
+            }
+            Some(Decision::Defer { grey, wait }) => {
+                edge.statistics.deferred();
+                tracing::info!(
+                    target: "edge", s = %self.session, event = "rcpt", ip = %ip, from = %said.reverse_path,
+                    to = %said.forward_path, result = "deferred", reason = "greylist", attempt = grey.blocked,
+                    wait = wait.as_secs()
+                );
+                self.react(Reaction::Say(reply::deferred(wait)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn say(&mut self, reply: &Reply) {
+        self.output.push_str(&reply.to_wire());
+    }
+
+    /// Until when the peer may keep us waiting, and why the session ends then.
+    fn deadline(&self) -> Timestamp {
+        self.edge.clock.now().plus(self.edge.config.limits.idle.duration()).min(self.ends)
+    }
+
+    async fn read(&mut self) -> Result<(), End> {
+        let deadline = self.deadline();
+        self.input.reserve(READ_SIZE);
+        let mut limited = (&mut self.stream).take(READ_SIZE as u64);
+        tokio::select! {
+            // In this order: who talks without a pause must not outlive the limits.
+            biased;
+            () = self.edge.shutdown.cancelled() => {
+                self.say(&reply::SHUTTING_DOWN);
+                Err(End::Close("shutdown"))
+            }
+            () = self.edge.clock.sleep_until(deadline) => {
+                self.say(&reply::TIMEOUT);
+                Err(End::Close("timeout"))
+            }
+            read = limited.read_buf(&mut self.input) => match read {
+                Ok(0) => Err(End::Gone("closed by peer")),
+                Ok(_) => Ok(()),
+                Err(_) => Err(End::Gone("connection lost")),
+            },
+        }
+    }
+
+    /// Sends what was said, byte by byte while the session is young if the configuration wants that.
+    async fn flush(&mut self) -> Result<(), End> {
+        let output = std::mem::take(&mut self.output);
+        let deadline = self.deadline();
+        let clock = &self.edge.clock;
+        let interval = self.edge.config.tarpit.interval.duration();
+        let (stream, stutter_until) = (&mut self.stream, self.stutter_until);
+        let send = async {
+            let mut rest = output.as_bytes();
+            while clock.now() < stutter_until
+                && let Some((byte, tail)) = rest.split_first()
+            {
+                clock.sleep(interval).await;
+                stream.write_all(std::slice::from_ref(byte)).await?;
+                stream.flush().await?;
+                rest = tail;
+            }
+            stream.write_all(rest).await?;
+            stream.flush().await
+        };
+        tokio::select! {
+            sent = send => sent.map_err(|_| End::Gone("connection lost")),
+            () = clock.sleep_until(deadline) => Err(End::Gone("timeout")),
+            () = self.edge.shutdown.cancelled() => Err(End::Gone("shutdown")),
+        }
+    }
+
+    /// What was pipelined behind STARTTLS came in clear text and is dropped: it must not be taken for something said
+    /// inside TLS (RFC 3207 §6; CVE-2011-0411). `None` when the connection is gone.
+    async fn start_tls(mut self) -> Option<Self> {
+        if let Err(End::Gone(reason) | End::Close(reason)) = self.flush().await {
+            self.log_end(reason);
+            return None;
+        }
+        self.input.clear();
+        self.lines = LineSplitter::commands();
+        let (Some(tls), Stream::Plain(tcp)) = (&self.edge.tls, self.stream) else { return None };
+        match tls.accept(tcp).await {
+            Ok(stream) => {
+                self.client.tls = stream.tls_facts();
+                self.stream = stream;
+                self.dialogue.tls_began();
+                Some(self)
+            }
+            Err(error) => {
+                tracing::debug!(
+                    target: "edge", s = %self.session, event = "starttls", result = "failed", reason = %error
+                );
+                None
+            }
+        }
+    }
+
+    async fn finish(mut self, end: End) {
+        // What was said before the end is sent before anything else happens to the connection.
+        let output = std::mem::take(&mut self.output);
+        let end = tokio::select! {
+            biased;
+            sent = self.stream.write_all(output.as_bytes()) => sent.map_or(End::Gone("connection lost"), |()| end),
+            () = self.edge.clock.sleep(FAREWELL) => End::Gone("timeout"),
+        };
+        match end {
+            End::Close(reason) => {
+                self.log_end(reason);
+                tokio::select! {
+                    // The peer may be gone already.
+                    _ = self.stream.shutdown() => {}
+                    () = self.edge.clock.sleep(FAREWELL) => {}
+                }
+            }
+            End::Gone(reason) => self.log_end(reason),
+            End::HandOver(line) => {
+                // TLS keeps what does not fill a record.
+                let _ = self.stream.flush().await;
+                self.hand_over(&line);
+            }
+            End::StartTls => {}
+            End::Tarpit(why) => {
+                let about = About::new(self.client.ip(), self.session, why, self.edge.clock.now());
+                self.edge.tarpit.hold(self.stream, about, Held::after_recipient(&self.input));
+            }
+        }
+    }
+
+    fn hand_over(mut self, line: &[u8]) {
+        let mut pending = BytesMut::with_capacity(line.len() + 2 + self.input.len());
+        pending.extend_from_slice(line);
+        pending.extend_from_slice(b"\r\n");
+        pending.extend_from_slice(&self.input);
+        self.client.helo = self.dialogue.hello_name().map(str::to_owned);
+        self.edge.handoff.hand_over(Handover {
+            stream: self.stream,
+            client: self.client,
+            session: self.session,
+            greeted: true,
+            helo: self.dialogue.hello_line().map(str::to_owned),
+            mail: self.dialogue.mail_line().map(str::to_owned),
+            pending,
+        });
+    }
+
+    fn log_end(&self, reason: &str) {
+        tracing::debug!(target: "edge", s = %self.session, event = "close", reason, commands = self.commands);
+    }
+}

@@ -1,0 +1,6 @@
+//! The edge on loopback, with a clock that stands still and a reception that only takes note.
+
+mod admin;
+mod greylist;
+mod tarpit;
+mod world;

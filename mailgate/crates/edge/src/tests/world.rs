@@ -1,0 +1,225 @@
+//! An edge, its surroundings, and clients from any address: the edge believes what it is told of the peer.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mailgate_lists::{Action, TableName};
+use mailgate_model::{Client, Domain, ManualClock, SessionId, Timestamp};
+use mailgate_net::{Stream, Tls, TlsConfig};
+use mailgate_store::Greylist;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::packet::{self, Applied, PacketFilter, Verdict};
+use crate::{Config, Edge, Handoff, Handover, Parts, Statistics};
+
+pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+/// Real time that nothing here should need; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Tables with one address each.
+#[derive(Default)]
+struct Tables(Mutex<HashMap<IpAddr, (Action, Vec<TableName>)>>);
+
+impl PacketFilter for Tables {
+    fn apply(&self, _: Vec<mailgate_lists::Change>) -> Result<Applied, packet::Error> {
+        Ok(Applied::default())
+    }
+
+    fn set_listeners(&self, _: Option<RawFd>, _: Option<RawFd>) -> Result<(), packet::Error> {
+        Ok(())
+    }
+
+    fn status(&self) -> packet::Status {
+        unimplemented!("nobody asks here")
+    }
+
+    fn detach(&self) -> Result<(), packet::Error> {
+        Ok(())
+    }
+
+    fn verdict(&self, ip: IpAddr) -> Verdict {
+        let tables = self.0.lock().unwrap();
+        match tables.get(&ip) {
+            Some((action, tables)) => Verdict { action: Some(*action), tables: tables.clone() },
+            None => Verdict::default(),
+        }
+    }
+}
+
+struct Reception(mpsc::UnboundedSender<Handover>);
+
+impl Handoff for Reception {
+    fn hand_over(&self, handover: Handover) {
+        self.0.send(handover).unwrap();
+    }
+}
+
+pub(super) struct World {
+    pub(super) edge: Arc<Edge>,
+    pub(super) clock: ManualClock,
+    pub(super) shutdown: CancellationToken,
+    pub(super) tls: Tls,
+    tables: Arc<Tables>,
+    reception: mpsc::UnboundedReceiver<Handover>,
+    _state: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) async fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { local: vec!["10.9.0.0/16".parse().unwrap()], ..Config::default() };
+        change(&mut config);
+        assert_eq!(config.problems(), Vec::<String>::new());
+        let clock = ManualClock::at(START);
+        let state = tempfile::tempdir().unwrap();
+        let hostname = Domain::parse("mx.example.org").unwrap();
+        let tls = Tls::open(&TlsConfig::default(), state.path(), &hostname).unwrap();
+        let (sender, reception) = mpsc::unbounded_channel();
+        let tables = Arc::new(Tables::default());
+        let shutdown = CancellationToken::new();
+        let greylist = Greylist::memory(Arc::new(clock.clone())).await.unwrap();
+        let edge = Edge::new(Parts {
+            config,
+            hostname,
+            content_limit: 10_000_000,
+            greylist,
+            filter: tables.clone(),
+            handoff: Arc::new(Reception(sender)),
+            tls: Some(tls.clone()),
+            clock: Arc::new(clock.clone()),
+            shutdown: shutdown.clone(),
+        });
+        Self { edge, clock, shutdown, tls, tables, reception, _state: state }
+    }
+
+    pub(super) async fn usual() -> Self {
+        Self::new(|_| {}).await
+    }
+
+    pub(super) fn list(&self, ip: &str, action: Action, tables: &[&str]) {
+        let tables = tables.iter().map(|name| TableName::parse(name).unwrap()).collect();
+        self.tables.0.lock().unwrap().insert(ip.parse().unwrap(), (action, tables));
+    }
+
+    /// A connection that seems to come from `ip`, before anything was read.
+    pub(super) async fn connect(&self, ip: &str) -> Peer {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (ours, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let tcp = accepted.unwrap().0;
+        let peer = SocketAddr::new(ip.parse().unwrap(), 40_000);
+        let client = Client::new(peer, tcp.local_addr().unwrap());
+        let edge = Arc::clone(&self.edge);
+        tokio::spawn(async move { edge.serve(tcp, client, SessionId::from_bits(1)).await });
+        Peer(Stream::Plain(ours.unwrap()))
+    }
+
+    /// The connection that reception was given.
+    pub(super) async fn handed_over(&mut self) -> Handover {
+        patiently(self.reception.recv()).await.unwrap()
+    }
+
+    /// Whether reception was given nothing that was not yet looked at.
+    pub(super) fn nothing_handed_over(&mut self) -> bool {
+        self.reception.try_recv().is_err()
+    }
+
+    /// Waits until the counters are as wanted.
+    pub(super) async fn until(&self, wanted: impl Fn(&Statistics) -> bool) {
+        patiently(async {
+            while !wanted(&self.edge.statistics()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// One complete deferred or passed attempt; the last reply, or nothing when the session was handed over.
+    pub(super) async fn attempt(&mut self, ip: &str, from: &str, to: &str) -> Option<String> {
+        let mut peer = self.connect(ip).await;
+        peer.reply().await;
+        assert!(peer.ask("EHLO client.example").await.starts_with("250-mx.example.org\r\n"));
+        assert_eq!(peer.ask(&format!("MAIL FROM:<{from}>")).await, "250 2.1.0 Sender ok\r\n");
+        peer.send(&format!("RCPT TO:<{to}>\r\n")).await;
+        let answer = tokio::select! {
+            handover = self.reception.recv() => {
+                assert!(handover.is_some());
+                None
+            }
+            reply = peer.reply() => Some(reply),
+        };
+        if answer.is_some() {
+            assert_eq!(peer.ask("QUIT").await, "221 2.0.0 Bye\r\n");
+        }
+        answer
+    }
+}
+
+/// The client's side of a connection.
+pub(super) struct Peer(pub(super) Stream);
+
+impl Peer {
+    pub(super) async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// The next whole reply, all its lines.
+    pub(super) async fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let line = self.line().await;
+            let last = line.as_bytes().get(3) != Some(&b'-');
+            reply.push_str(&line);
+            if last {
+                return reply;
+            }
+        }
+    }
+
+    pub(super) async fn ask(&mut self, command: &str) -> String {
+        self.send(&format!("{command}\r\n")).await;
+        self.reply().await
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let byte = patiently(self.0.read_u8()).await;
+            line.push(byte.unwrap_or_else(|error| {
+                panic!("{error} after {:?}", String::from_utf8_lossy(&line));
+            }));
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// The next byte.
+    pub(super) async fn byte(&mut self) -> u8 {
+        patiently(self.0.read_u8()).await.unwrap()
+    }
+
+    /// Everything until the other side closes.
+    pub(super) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        let _ = patiently(self.0.read_to_end(&mut rest)).await;
+        String::from_utf8(rest).unwrap()
+    }
+
+    /// Begins TLS as a client; the other side must have said that it is ready.
+    pub(super) async fn start_tls(self, tls: &Tls) -> Self {
+        let Stream::Plain(tcp) = self.0 else { panic!("inside TLS already") };
+        Self(patiently(tls.connect(tcp, "mx.example.org")).await.unwrap())
+    }
+}
+
+pub(super) async fn patiently<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("nothing should take so long")
+}
