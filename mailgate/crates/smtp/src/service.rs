@@ -25,6 +25,12 @@ pub(crate) struct Draft {
     pub(crate) trace: String,
 }
 
+/// What the spool gets.
+pub(crate) struct Prepared {
+    id: QueueId,
+    content: Vec<u8>,
+}
+
 impl Draft {
     /// `added`, then the content without the removed fields; room for `spare` octets is left.
     fn assemble(&self, added: &str, spare: usize) -> Vec<u8> {
@@ -55,20 +61,12 @@ impl Session {
         if hops > self.server.parts.config.received {
             return self.refuse("loop", reply::LOOP);
         }
-        if self.service == Service::Mx && self.client.rdns.is_none() {
-            // For the trace field only; who has no name or whose name cannot be had just now has none there.
-            self.client.rdns = self.server.parts.resolver.rdns(self.client.ip()).await.ok().flatten();
-        }
-        let draft = self.draft(&transaction, content);
         let prepared = match self.service {
-            Service::Msa => Box::pin(self.submit(&transaction, &draft)).await,
-            Service::Mx | Service::Imap => Box::pin(self.receive(&transaction, &draft)).await,
+            Service::Msa => Box::pin(self.submit(&transaction, content)).await,
+            Service::Mx | Service::Imap => Box::pin(self.receive(&transaction, content)).await,
         };
-        let id = draft.id;
-        // The content as it came is not needed beside the copy.
-        drop(draft);
         let reply = match prepared {
-            Ok(content) => self.commit(id, transaction.into_envelope(), content).await,
+            Ok(prepared) => self.commit(prepared, transaction.into_envelope()).await,
             Err(reply) => reply,
         };
         // Until here the memory counted.
@@ -101,7 +99,8 @@ impl Session {
         Draft { id, content, removed, trace }
     }
 
-    async fn commit(&mut self, id: QueueId, envelope: Envelope, content: Vec<u8>) -> Reply {
+    async fn commit(&mut self, prepared: Prepared, envelope: Envelope) -> Reply {
+        let Prepared { id, content } = prepared;
         let (size, recipients) = (content.len(), envelope.recipients.len());
         let from = envelope.reverse_path.to_string();
         match self.server.parts.spool.commit(id, envelope, content.into()).await {

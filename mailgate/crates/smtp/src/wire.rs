@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mailgate_model::{Clock, Reply, Sleep};
 use mailgate_net::Stream;
-use mailgate_proto::smtp::{LineSplitter, Misbehaved, SASL_LINE_LIMIT};
+use mailgate_proto::smtp::{LineSplitter, Misbehaved};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -103,12 +103,9 @@ impl Wire {
         limit: Duration,
         shutdown: &CancellationToken,
     ) -> Result<Result<BytesMut, Misbehaved>, Gone> {
-        let commands = std::mem::replace(&mut self.lines, LineSplitter::with_limit(SASL_LINE_LIMIT));
+        self.lines.expect_sasl();
         let line = self.line(limit, shutdown).await;
-        // A line that was too long is still being skipped; the splitter that knows it must stay.
-        if matches!(line, Ok(Ok(_))) {
-            self.lines = commands;
-        }
+        self.lines.expect_commands();
         line
     }
 

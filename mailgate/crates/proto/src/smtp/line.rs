@@ -43,6 +43,17 @@ impl LineSplitter {
         Self { limit, sasl_limit: limit, scanned: 0, skipping: None }
     }
 
+    /// What comes next is an answer to a SASL challenge: only [`SASL_LINE_LIMIT`] counts (RFC 4954 §4). A line that is
+    /// being skipped goes on being skipped.
+    pub fn expect_sasl(&mut self) {
+        self.limit = SASL_LINE_LIMIT;
+    }
+
+    /// What comes next are commands again, with [`COMMAND_LINE_LIMIT`].
+    pub fn expect_commands(&mut self) {
+        self.limit = COMMAND_LINE_LIMIT;
+    }
+
     /// The next line without its CRLF; `None` when more bytes are needed.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use mail_parser::{HeaderName, MessageParser};
 use mailgate_model::{Address, Domain, Reply};
 
-use super::Draft;
+use super::{Draft, Prepared};
 use crate::fields::{self, Fields};
 use crate::session::Session;
 use crate::transaction::Transaction;
@@ -16,14 +17,18 @@ const SPARE: usize = 8 * 1024;
 
 impl Session {
     /// The content with what was missing, without what must not go on, signed; or why it is rejected.
-    pub(super) async fn submit(&self, _transaction: &Transaction, draft: &Draft) -> Result<Vec<u8>, Reply> {
+    pub(super) async fn submit(
+        &mut self,
+        transaction: &Transaction,
+        content: Bytes,
+    ) -> Result<Prepared, Reply> {
         let parts = &self.server.parts;
         let Some(identity) = &self.client.identity else { return Err(reply::SAY_AUTH) };
-        let author = self.authors(identity, &draft.content).await?;
-        let added = missing(draft, &parts.hostname, &parts.clock.now().rfc5322());
-        let removed = without_bcc(draft);
-        let clean = Draft { id: draft.id, content: draft.content.clone(), removed, trace: String::new() };
-        let mut whole = clean.assemble(&added, SPARE + draft.trace.len());
+        let author = self.authors(identity, &content).await?;
+        let mut draft = self.draft(transaction, content);
+        draft.removed = without_bcc(&draft);
+        let added = missing(&draft, &parts.hostname, &parts.clock.now().rfc5322());
+        let mut whole = draft.assemble(&added, SPARE + draft.trace.len());
         let signature = match parts.signer.sign(&author, &whole).await {
             Ok(signature) => signature.unwrap_or_default(),
             Err(error) => return Err(self.failed("sign", &Error::Signing(error))),
@@ -31,7 +36,7 @@ impl Session {
         // Neither signed nor in the signature's way: trace first, then the signature.
         let front = format!("{}{signature}", draft.trace);
         whole.splice(0..0, front.bytes());
-        Ok(whole)
+        Ok(Prepared { id: draft.id, content: whole })
     }
 
     /// The domain of the author, after every author was found to be one the account may send as (RFC 6409 §6.1).

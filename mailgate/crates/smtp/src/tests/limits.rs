@@ -40,6 +40,18 @@ async fn a_message_over_the_size_is_refused_early_when_announced_and_late_when_n
 }
 
 #[tokio::test]
+async fn a_chunk_beyond_all_bounds_ends_the_session_and_one_too_big_is_read_past() {
+    let place = place_with(|config| config.message_size = 100_000).await;
+    let mut peer = place.mx_greeted().await;
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.sends(format!("BDAT 200000 LAST\r\n{}NOOP\r\n", "0123456789abcdefgh\r\n".repeat(10_000))).await;
+    peer.hears("552 5.3.4").await;
+    peer.hears("250 2.0.0").await;
+    peer.says("BDAT 18446744073709551615 LAST", "552 5.3.4").await;
+    peer.sees_the_end().await;
+}
+
+#[tokio::test]
 async fn ten_thousand_recipients_cost_ten_thousand_short_replies() {
     let place = place().await;
     let mut peer = place.mx_greeted().await;

@@ -57,6 +57,7 @@ async fn malformed_exchanges_are_refused_and_do_not_disturb_the_session() {
     peer.says("*", "501 5.7.0").await;
     peer.says("AUTH PLAIN", "334").await;
     peer.says(&"A".repeat(20_000), "500 5.5.6").await;
+    peer.says(&format!("NOOP {}", "A".repeat(5000)), "500 5.5.2").await;
     peer.says(&plain("alice@example.org", PASSWORD), "235").await;
 }
 
