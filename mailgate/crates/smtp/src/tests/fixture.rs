@@ -294,6 +294,12 @@ impl Peer {
         tokio::time::timeout(PATIENCE, self.task).await.expect("the session goes on").unwrap();
     }
 
+    /// Closes at once; the server's task ends.
+    pub(super) async fn vanishes(self) {
+        drop(self.stream);
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the session goes on").unwrap();
+    }
+
     /// Goes into TLS.
     pub(super) async fn starttls(self, place: &Place) -> Peer {
         let mut peer = self;

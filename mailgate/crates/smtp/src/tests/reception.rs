@@ -1,5 +1,7 @@
 //! Content, trace header, results, and what the 250 stands for.
 
+use mailgate_model::{Address, Envelope, IdGenerator, Recipient, ReversePath};
+
 use super::fixture::*;
 use crate::config::Dmarc;
 
@@ -173,4 +175,38 @@ async fn a_mail_loop_is_refused() {
     peer.data(&format!("{}{CONTENT}", hop.repeat(100)), "250").await;
     peer.envelope("a@client.example", &["alice@example.org"]).await;
     peer.data(&format!("{}{CONTENT}", hop.repeat(101)), "554 5.4.6").await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_made_durable_is_deferred_and_the_next_one_taken() {
+    let place = place().await;
+    // The first id of the server is taken already.
+    let taken = IdGenerator::new(1).queue_id(NOW);
+    let envelope = Envelope {
+        reverse_path: ReversePath::Null,
+        recipients: vec![Recipient::plain(Address::parse("bob@example.org").unwrap())],
+        envid: None,
+        ret: None,
+        smtputf8: false,
+        eight_bit: false,
+    };
+    let _ = place.spool.commit(taken, envelope, "occupied\r\n".into()).await.unwrap();
+    let mut peer = place.mx_greeted().await;
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.data(CONTENT, "451 4.3.0").await;
+    assert_eq!(place.content().await, "occupied\r\n");
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.data(CONTENT, "250 2.0.0").await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_inside_the_content_leaves_nothing() {
+    let place = place().await;
+    let mut peer = place.mx_greeted().await;
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.says("DATA", "354").await;
+    peer.sends(format!("{CONTENT}.\r")).await;
+    peer.vanishes().await;
+    assert!(place.contents().await.is_empty());
+    assert!(place.server.budget.has_room_for(256 * 1024 * 1024), "its memory was given back");
 }
