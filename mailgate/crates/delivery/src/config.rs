@@ -46,6 +46,31 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Every problem with what was configured, each a sentence with key, found and expected.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.port == 0 {
+            problems.push("port = 0, expected 1 to 65535".to_owned());
+        }
+        if self.connect_timeout.duration().is_zero() {
+            problems.push("connect_timeout is zero, expected a span such as 30s".to_owned());
+        }
+        for route in &self.route {
+            let is_host =
+                route.host.parse::<std::net::IpAddr>().is_ok() || Domain::parse(&route.host).is_ok();
+            if !is_host || route.port == 0 {
+                problems.push(format!(
+                    "route to {:?} port {}, expected a host such as relay.example.org or 192.0.2.1 and a port",
+                    route.host, route.port
+                ));
+            }
+        }
+        problems
+    }
+}
+
 /// A next hop fixed by the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,4 +156,33 @@ pub enum TlsPolicy {
     Opportunistic,
     /// Always, or the host is not used.
     Require,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_and_the_examples_are_well() {
+        assert!(Config::default().problems().is_empty());
+        let config: Config = serde_json::from_str(
+            r#"{"connect_timeout": "10s", "tls": "require", "loopback": "allow", "helo": "out.example.org",
+                "route": [{"domain": "example.org", "host": "192.0.2.1", "port": 2525},
+                          {"domain": "*", "host": "relay.example.net"}]}"#,
+        )
+        .unwrap();
+        assert!(config.problems().is_empty());
+        assert_eq!(config.route[1].port, 25);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        for json in
+            [r#"{"prot": 25}"#, r#"{"route": [{"domain": "a b", "host": "x"}]}"#, r#"{"tls": "maybe"}"#]
+        {
+            assert!(serde_json::from_str::<Config>(json).is_err(), "{json}");
+        }
+        let json = r#"{"port": 0, "connect_timeout": "0s", "route": [{"domain": "*", "host": "a b"}]}"#;
+        assert_eq!(serde_json::from_str::<Config>(json).unwrap().problems().len(), 3);
+    }
 }

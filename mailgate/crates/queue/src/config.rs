@@ -88,3 +88,19 @@ impl Config {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_well_and_what_makes_no_sense_is_said() {
+        assert!(Config::default().problems().is_empty());
+        let config: Config = serde_json::from_str(
+            r#"{"attempts": 0, "retry": ["5m", "0s"], "jitter_percent": 101, "lifetime": "0s"}"#,
+        )
+        .unwrap();
+        assert_eq!(config.problems().len(), 4);
+        assert!(serde_json::from_str::<Config>(r#"{"atempts": 5}"#).is_err());
+    }
+}

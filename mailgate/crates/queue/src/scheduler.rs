@@ -19,6 +19,8 @@ use crate::{Destination, Error, Parts};
 
 /// Due recipients looked up at a time.
 const WINDOW: usize = 500;
+/// Groups that wait for room at their destination; further ones give their lease back and are looked up again.
+const PARKED_LIMIT: usize = 4 * WINDOW;
 /// Hosts left out of a window at most; beyond, the scheduler waits for an attempt to end instead.
 const BLOCKED_LIMIT: usize = 1000;
 /// After the database failed, it is asked again this much later.
@@ -30,6 +32,9 @@ pub(crate) struct Scheduler {
     parts: Arc<Parts>,
     idle: watch::Sender<Idle>,
     ready: VecDeque<Ready>,
+    /// What was ready while its destination was at its limit.
+    parked: HashMap<Destination, VecDeque<Ready>>,
+    parked_count: usize,
     running: JoinSet<Ended>,
     claims: HashMap<tokio::task::Id, Claim>,
     busy: HashMap<Destination, usize>,
@@ -62,6 +67,8 @@ impl Scheduler {
             parts: Arc::new(parts),
             idle,
             ready: VecDeque::new(),
+            parked: HashMap::new(),
+            parked_count: 0,
             running: JoinSet::new(),
             claims: HashMap::new(),
             busy: HashMap::new(),
@@ -113,11 +120,10 @@ impl Scheduler {
                 self.look_up(now).await?;
                 continue;
             };
-            if self.is_at_limit(ready.work.destination.as_ref()) {
-                // Its lease ends here; it is looked up again when the destination has room.
-                if let Some(destination) = &ready.work.destination {
-                    self.blocked.extend(ready.hosts.into_iter().map(|host| (host, destination.clone())));
-                }
+            if let Some(full) =
+                ready.work.destination.clone().filter(|destination| self.is_at_limit(destination))
+            {
+                self.park(full, ready);
                 continue;
             }
             if !self.running.is_empty()
@@ -182,8 +188,32 @@ impl Scheduler {
         Ok(())
     }
 
-    fn is_at_limit(&self, destination: Option<&Destination>) -> bool {
-        let Some(destination) = destination else { return false };
+    /// Keeps a group until its destination has room; no more of its hosts are looked up meanwhile.
+    fn park(&mut self, destination: Destination, ready: Ready) {
+        self.blocked.extend(ready.hosts.iter().map(|host| (host.clone(), destination.clone())));
+        if self.parked_count < PARKED_LIMIT {
+            self.parked_count += 1;
+            self.parked.entry(destination).or_default().push_back(ready);
+        }
+    }
+
+    /// After an attempt ended: the next group for that destination is ready; when none is parked, its hosts are looked up
+    /// again.
+    fn unpark(&mut self, destination: &Destination) {
+        if let Some(parked) = self.parked.get_mut(destination)
+            && let Some(ready) = parked.pop_front()
+        {
+            self.parked_count -= 1;
+            self.ready.push_front(ready);
+            return;
+        }
+        self.parked.remove(destination);
+        let before = self.blocked.len();
+        self.blocked.retain(|_, blocked| blocked != destination);
+        self.more |= self.blocked.len() != before;
+    }
+
+    fn is_at_limit(&self, destination: &Destination) -> bool {
         let limit = match destination {
             Destination::Local => self.parts.config.attempts_local,
             Destination::Remote(_) | Destination::Via(_) => self.parts.config.attempts_per_destination,
@@ -223,14 +253,13 @@ impl Scheduler {
                 self.busy.remove(&destination);
             }
         }
-        let before = self.blocked.len();
-        self.blocked.retain(|_, blocked| *blocked != destination);
-        self.more |= self.blocked.len() != before;
+        self.unpark(&destination);
     }
 
     /// Lets running attempts end for a while, then drops them: what they did not record is tried again next time.
     async fn stop(mut self) {
         self.ready.clear();
+        self.parked.clear();
         let grace = self.parts.clock.sleep(self.parts.config.shutdown_grace.duration());
         tokio::pin!(grace);
         loop {

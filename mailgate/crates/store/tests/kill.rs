@@ -1,6 +1,6 @@
 //! What `kill -9` leaves of the spool. The test starts itself as a child that commits as fast as it can and says each id
 //! it has a receipt for; the parent kills it at some moment and opens what is left.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test stops when anything fails")]
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};
