@@ -43,7 +43,8 @@ async fn child(dir: &Path, seed: u32) {
         .map(|_| {
             let (spool, ids, clock) = (spool.clone(), Arc::clone(&ids), clock.clone());
             tokio::spawn(async move {
-                loop {
+                // Never that many: the parent kills first.
+                for _ in 0..u32::MAX {
                     let id = ids.queue_id(clock.now());
                     let receipt = spool.commit(id, envelope(), content(id)).await.unwrap();
                     say("committed", receipt.id());
