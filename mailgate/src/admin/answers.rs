@@ -1,0 +1,407 @@
+//! The answers to calls: each asks one station and changes nothing by itself.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use mailgate_accounts::Secret;
+use mailgate_edge::packet::PacketFilter;
+use mailgate_edge::{Asked, Edge, Given, Query};
+use mailgate_lists::{Entry, Lists, TableName, parse_entry};
+use mailgate_model::{Clock, Domain, Span, Timestamp};
+use mailgate_msgauth::Algorithm;
+use mailgate_net::SystemClock;
+use mailgate_queue::Queue;
+use mailgate_store::greylist::Kind;
+use mailgate_store::spool::Selection;
+use serde::Serialize;
+use serde_json::json;
+
+use super::call::{Answer, Call, Failure, GreyKind};
+use crate::cli::exit;
+use crate::config::Place;
+use crate::wire::{Ports, Records};
+
+/// Lines of `queue list`; a longer queue is looked at with `--json` and `jq`, page by page, later.
+const QUEUE_LINES: u32 = 10_000;
+
+/// What the control socket can reach.
+pub struct Answers {
+    /// First contact.
+    pub edge: Arc<Edge>,
+    /// Tables and their sources.
+    pub lists: Lists,
+    /// Accepted messages.
+    pub queue: Queue,
+    /// Where the tables act.
+    pub filter: Arc<dyn PacketFilter>,
+    /// Domains, accounts, aliases, keys.
+    pub people: Records,
+    /// Where the services listen.
+    pub ports: Ports,
+    /// When the daemon started.
+    pub started: Timestamp,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Answers {
+    /// Answers one call.
+    pub async fn answer(&self, call: Call) -> Answer {
+        if call.is_about_records() {
+            return records(&self.people, call).await;
+        }
+        let answered = match call {
+            Call::Status => self.status().await,
+            Call::TableList
+            | Call::TableShow { .. }
+            | Call::TableAdd { .. }
+            | Call::TableDelete { .. }
+            | Call::TableReplace { .. }
+            | Call::TableFlush { .. }
+            | Call::TableTest { .. }
+            | Call::ListsShow
+            | Call::BgpSummary => self.lists(call).await,
+            Call::GreyList { .. }
+            | Call::GreyAdd { .. }
+            | Call::GreyDelete { .. }
+            | Call::GreyImport { .. }
+            | Call::GreyStatistics => self.grey(call).await,
+            other => self.queue(other).await,
+        };
+        answered.unwrap_or_else(Answer::Failed)
+    }
+
+    async fn status(&self) -> Result<Answer> {
+        let queue = self.queue.totals().await.map_err(temporary)?;
+        Ok(Answer::done(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "process": std::process::id(),
+            "started": self.started.to_string(),
+            "ports": self.ports,
+            "filter": self.filter.status(),
+            "edge": self.edge.statistics(),
+            "queue": queue,
+        })))
+    }
+
+    async fn lists(&self, call: Call) -> Result<Answer> {
+        let lists = &self.lists;
+        Ok(match call {
+            Call::TableList => Answer::done(lists.tables().await.map_err(data)?),
+            Call::TableShow { table } => Answer::done(lists.show(&name(&table)?).await.map_err(data)?),
+            Call::TableAdd { table, prefixes, expires } => {
+                let table = name(&table)?;
+                let entries = self.entries(&prefixes, expires)?;
+                let count = entries.len();
+                for entry in entries {
+                    lists.add(&table, entry).await.map_err(data)?;
+                }
+                Answer::done(format!("{} in table {table}", counted(count, "entry", "entries")))
+            }
+            Call::TableDelete { table, prefixes } => self.delete(&name(&table)?, &prefixes).await?,
+            Call::TableReplace { table, prefixes, dry_run } => {
+                let (table, entries) = (name(&table)?, self.entries(&prefixes, None)?);
+                if dry_run {
+                    return Ok(Answer::done(format!(
+                        "table {table} would hold {} made by hand",
+                        counted(entries.len(), "entry", "entries")
+                    )));
+                }
+                let done = lists.replace(&table, entries).await.map_err(data)?;
+                Answer::done(format!(
+                    "table {table}: {} added, {} changed, {} deleted",
+                    done.added, done.changed, done.deleted
+                ))
+            }
+            Call::TableFlush { table, dry_run } => {
+                let table = name(&table)?;
+                if dry_run {
+                    let rows = lists.show(&table).await.map_err(data)?;
+                    let own =
+                        rows.iter().filter(|row| row.origins.iter().any(|origin| origin == "manual")).count();
+                    return Ok(Answer::done(format!(
+                        "{} would be deleted from table {table}",
+                        counted(own, "entry", "entries")
+                    )));
+                }
+                let count = lists.flush(&table).await.map_err(data)?;
+                Answer::done(format!("{} deleted from table {table}", counted(count, "entry", "entries")))
+            }
+            Call::TableTest { address } => {
+                let tested = lists.test(address).await.map_err(data)?;
+                let shown = self.edge.grey_show(address).await.map_err(data)?;
+                Answer::done(json!({
+                    "address": address,
+                    "action": tested.action,
+                    "tables": tested.matches,
+                    "standing": shown.standing,
+                    "on_port_25": shown.route,
+                }))
+            }
+            Call::ListsShow => Answer::done(lists.sources().await.map_err(data)?),
+            _ => Answer::done(lists.bgp().await.map_err(data)?),
+        })
+    }
+
+    async fn delete(&self, table: &TableName, prefixes: &[String]) -> Result<Answer> {
+        let mut sentences = Vec::new();
+        for text in prefixes {
+            let Entry { prefix, .. } = parse_entry(text).map_err(data)?;
+            let deleted = self.lists.delete(table, prefix).await.map_err(data)?;
+            let still = match deleted.still.as_slice() {
+                [] => String::new(),
+                origins => format!("; still there from {}", origins.join(", ")),
+            };
+            sentences.push(match deleted.deleted {
+                true => format!("{prefix} deleted from table {table}{still}"),
+                false => format!("{prefix} was not made by hand in table {table}{still}"),
+            });
+        }
+        Ok(Answer::done(sentences.join("\n")))
+    }
+
+    fn entries(&self, texts: &[String], expires: Option<Span>) -> Result<Vec<Entry>> {
+        let expires = expires.map(|span| self.clock.now().plus(span.duration()));
+        let read = |text: &String| parse_entry(text).map(|entry| Entry { expires, ..entry }).map_err(data);
+        texts.iter().map(read).collect()
+    }
+
+    async fn grey(&self, call: Call) -> Result<Answer> {
+        let edge = &self.edge;
+        Ok(match call {
+            Call::GreyList { kind, address, spamdb } => {
+                let query = Query { kind: kind.map(kind_of), network: address.map(Into::into), limit: None };
+                if spamdb {
+                    let dump = edge.grey_dump(query).await.map_err(data)?;
+                    Answer::done(dump.lines().collect::<Vec<_>>())
+                } else {
+                    Answer::done(edge.grey_list(query).await.map_err(data)?)
+                }
+            }
+            Call::GreyAdd { kind, key } => {
+                edge.grey_add(given(kind, &key)?).await.map_err(data)?;
+                Answer::done(format!("{key} is {}", said(kind)))
+            }
+            Call::GreyDelete { kind, key } => {
+                let asked = Asked { kind: kind.map(kind_of), what: key.clone() };
+                match edge.grey_delete(&asked).await.map_err(data)? {
+                    0 => {
+                        return Err(Failure {
+                            message: format!("nothing of the greylist concerns {key}"),
+                            exit: exit::DATA,
+                        });
+                    }
+                    count => Answer::done(format!("{} deleted", counted(count, "entry", "entries"))),
+                }
+            }
+            Call::GreyImport { rows } => {
+                Answer::done(edge.grey_import(&rows.join("\n")).await.map_err(data)?)
+            }
+            _ => Answer::done(edge.statistics()),
+        })
+    }
+
+    async fn queue(&self, call: Call) -> Result<Answer> {
+        let queue = &self.queue;
+        let recipients = |count: usize, what: &str| {
+            Answer::done(format!("{} {what}", counted(count, "recipient", "recipients")))
+        };
+        Ok(match call {
+            Call::QueueList => Answer::done(queue.list(QUEUE_LINES, None).await.map_err(temporary)?),
+            Call::QueueShow { id } => Answer::done(queue.show(id).await.map_err(temporary)?),
+            Call::QueueFlush { id } => {
+                let which = id.map_or(Selection::All, Selection::Message);
+                recipients(queue.flush(which).await.map_err(temporary)?, "tried now")
+            }
+            Call::QueueHold { id } => {
+                recipients(queue.hold(Selection::Message(id)).await.map_err(temporary)?, "on hold")
+            }
+            Call::QueueRelease { id } => {
+                recipients(queue.release(Selection::Message(id)).await.map_err(temporary)?, "released")
+            }
+            Call::QueueDelete { id } => match queue.delete(id).await.map_err(data)? {
+                true => Answer::done(format!("{id} deleted, without a DSN")),
+                false => {
+                    return Err(Failure {
+                        message: format!("no message {id} in the queue"),
+                        exit: exit::DATA,
+                    });
+                }
+            },
+            other => {
+                return Err(Failure { message: format!("nobody answers {other:?}"), exit: exit::SOFTWARE });
+            }
+        })
+    }
+}
+
+/// Answers a call about records while no daemon runs.
+pub async fn answer_records(place: &Place, call: Call) -> Answer {
+    let opened = place.load().and_then(|config| {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Records::open(&config, &clock)
+    });
+    match opened {
+        Ok(people) => records(&people, call).await,
+        Err(failure) => Answer::Failed(failure),
+    }
+}
+
+async fn records(people: &Records, call: Call) -> Answer {
+    let accounts = &people.accounts;
+    let answered = match call {
+        Call::DomainList => rows(accounts.domains().await),
+        Call::DomainAdd { domain } => {
+            told(accounts.add_domain(&domain).await, || format!("mail for {domain} is received here"))
+        }
+        Call::DomainDelete { domain } => told(accounts.delete_domain(&domain).await, || {
+            format!("mail for {domain} is no longer received here")
+        }),
+        Call::AccountList => rows(accounts.list().await),
+        Call::AccountAdd { address, password, hash, maildir } => match secret(password, hash) {
+            Ok(secret) => told(accounts.add_account(&address, secret, maildir).await, || {
+                format!("account {address} made")
+            }),
+            Err(failure) => Err(failure),
+        },
+        Call::AccountPassword { address, password, hash } => match secret(password, hash) {
+            Ok(secret) => told(accounts.set_password(&address, secret).await, || {
+                format!("{address} has a new password")
+            }),
+            Err(failure) => Err(failure),
+        },
+        Call::AccountDelete { address } => told(accounts.delete_account(&address).await, || {
+            format!("account {address} deleted; its mail stays on disk")
+        }),
+        Call::AccountImport { passwd } => rows(accounts.import_passwd(&passwd).await),
+        Call::AliasList => rows(accounts.aliases().await),
+        Call::AliasAdd { source, targets } => told(accounts.add_alias(&source, &targets).await, || {
+            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            format!("{source} leads to {}", targets.join(", "))
+        }),
+        Call::AliasDelete { source } => {
+            told(accounts.delete_alias(&source).await, || format!("alias {source} deleted"))
+        }
+        Call::DkimList => rows(people.signer.keys(None).await),
+        Call::DkimCreate { domain, selector, algorithm } => {
+            dkim_create(people, &domain, &selector, &algorithm).await
+        }
+        Call::DnsRecords { domain } => dns_records(people, &domain).await,
+        other => Err(Failure { message: format!("nobody answers {other:?}"), exit: exit::SOFTWARE }),
+    };
+    answered.unwrap_or_else(Answer::Failed)
+}
+
+async fn dkim_create(people: &Records, domain: &Domain, selector: &str, algorithm: &str) -> Result<Answer> {
+    let algorithm = Algorithm::of(algorithm).ok_or_else(|| Failure {
+        message: format!("found algorithm {algorithm:?}, expected rsa or ed25519"),
+        exit: exit::DATA,
+    })?;
+    let key = people.signer.create_key(domain, selector, algorithm).await.map_err(data)?;
+    Ok(Answer::done([zone_line(&key.name, &key.record)]))
+}
+
+/// What a domain should publish: MX, SPF, DKIM, DMARC.
+async fn dns_records(people: &Records, domain: &Domain) -> Result<Answer> {
+    if !people.accounts.is_local(domain).await.map_err(data)? {
+        return Err(Failure {
+            message: format!("{domain} is not local; add it with `mailgate domain add {domain}`"),
+            exit: exit::DATA,
+        });
+    }
+    let hostname = people.hostname.as_ref().unwrap_or(domain);
+    let mut lines =
+        vec![format!("{domain}.\tIN MX 10 {hostname}."), zone_line(domain.as_str(), "v=spf1 mx -all")];
+    for key in people.signer.keys(Some(domain)).await.map_err(data)? {
+        lines.push(zone_line(&key.name, &key.record));
+    }
+    lines.push(zone_line(
+        &format!("_dmarc.{domain}"),
+        &format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}"),
+    ));
+    Ok(Answer::done(lines))
+}
+
+/// A TXT record; strings of one have at most 255 octets (RFC 1035 §3.3).
+fn zone_line(owner: &str, text: &str) -> String {
+    let parts: Vec<String> =
+        text.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part))).collect();
+    format!("{owner}.\tIN TXT ( {} )", parts.join(" "))
+}
+
+fn secret(password: Option<String>, hash: Option<String>) -> Result<Secret> {
+    match (password, hash) {
+        (Some(password), None) => Ok(Secret::Password(password)),
+        (None, Some(hash)) => Ok(Secret::Hash(hash)),
+        _ => Err(Failure { message: "expected either a password or a hash".to_owned(), exit: exit::USAGE }),
+    }
+}
+
+fn rows<T: Serialize, E: std::fmt::Display>(found: std::result::Result<T, E>) -> Result<Answer> {
+    found.map(Answer::done).map_err(data)
+}
+
+fn told<E: std::fmt::Display>(
+    done: std::result::Result<(), E>,
+    sentence: impl FnOnce() -> String,
+) -> Result<Answer> {
+    done.map(|()| Answer::done(sentence())).map_err(data)
+}
+
+fn data(error: impl std::fmt::Display) -> Failure {
+    Failure { message: error.to_string(), exit: exit::DATA }
+}
+
+fn temporary(error: impl std::fmt::Display) -> Failure {
+    Failure { message: error.to_string(), exit: exit::TEMPORARY }
+}
+
+fn name(text: &str) -> Result<TableName> {
+    TableName::parse(text).map_err(|message| Failure { message, exit: exit::DATA })
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn kind_of(kind: GreyKind) -> Kind {
+    match kind {
+        GreyKind::Grey => Kind::Grey,
+        GreyKind::Passed => Kind::Passed,
+        GreyKind::Trapped => Kind::Trapped,
+        GreyKind::TrapAddress => Kind::TrapAddress,
+    }
+}
+
+fn said(kind: GreyKind) -> &'static str {
+    match kind {
+        GreyKind::Grey => "grey",
+        GreyKind::Passed => "passed",
+        GreyKind::Trapped => "trapped",
+        GreyKind::TrapAddress => "a trap address",
+    }
+}
+
+fn given(kind: GreyKind, key: &str) -> Result<Given> {
+    let network = || {
+        ipnet::IpNet::from_str(key)
+            .or_else(|_| std::net::IpAddr::from_str(key).map(ipnet::IpNet::from))
+            .map_err(|_| Failure {
+                message: format!("found {key:?}, expected an address or a prefix"),
+                exit: exit::DATA,
+            })
+    };
+    match kind {
+        GreyKind::Passed => Ok(Given::Passed { network: network()?, lasts: None }),
+        GreyKind::Trapped => Ok(Given::Trapped { network: network()?, lasts: None }),
+        GreyKind::TrapAddress => Ok(Given::TrapAddress { address: key.to_owned() }),
+        GreyKind::Grey => Err(Failure {
+            message:
+                "a grey tuple comes into being by an attempt; add --kind passed, trapped or trap-address"
+                    .to_owned(),
+            exit: exit::USAGE,
+        }),
+    }
+}

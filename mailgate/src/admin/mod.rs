@@ -1,0 +1,9 @@
+//! Looking and steering: nothing here changes a message.
+
+mod answers;
+mod call;
+mod control;
+
+pub use answers::{Answers, answer_records};
+pub use call::{Answer, Call, Failure, GreyKind, SpamdbRow};
+pub use control::{Socket, ask, bind, serve};

@@ -1,0 +1,130 @@
+//! The file as written: one field per table, each of the type of its station.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use mailgate_model::Domain;
+use serde::Deserialize;
+
+/// The whole configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Our name in greetings, trace fields and DSNs. Default: the name of the machine. Example: `mx.example.org`.
+    pub hostname: Option<Domain>,
+    /// Folder of everything that must survive. Default `/var/lib/mailgate`.
+    pub state_dir: PathBuf,
+    /// `[admin]`.
+    pub admin: Admin,
+    /// `[net]`: TLS and name servers.
+    pub net: mailgate_net::Config,
+    /// `[lists]`: tables of prefixes and what feeds them.
+    pub lists: mailgate_lists::Config,
+    /// `[edge]`: first contact.
+    pub edge: mailgate_edge::Config,
+    /// `[smtp]`: reception and submission.
+    pub smtp: mailgate_smtp::Config,
+    /// `[accounts]`: where mailboxes are and how logins are treated.
+    pub accounts: mailgate_accounts::Config,
+    /// `[queue]`: how long, how often and how much at once.
+    pub queue: mailgate_queue::Config,
+    /// `[delivery]`: to other MTAs.
+    pub delivery: mailgate_delivery::Config,
+    /// `[access]`: IMAP.
+    pub access: mailgate_access::Config,
+}
+
+/// `[admin]`: looking and steering.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Control socket; relative to the state folder. Default `control`.
+    pub control: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hostname: None,
+            state_dir: PathBuf::from("/var/lib/mailgate"),
+            admin: Admin::default(),
+            net: mailgate_net::Config::default(),
+            lists: mailgate_lists::Config::default(),
+            edge: mailgate_edge::Config::default(),
+            smtp: mailgate_smtp::Config::default(),
+            accounts: mailgate_accounts::Config::default(),
+            queue: mailgate_queue::Config::default(),
+            delivery: mailgate_delivery::Config::default(),
+            access: mailgate_access::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// The control socket.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.state_dir.join(self.admin.control.as_deref().unwrap_or(Path::new("control")))
+    }
+
+    /// Our name: as configured, else that of the machine.
+    ///
+    /// # Errors
+    /// A sentence when the machine's name is no domain name.
+    pub fn own_name(&self) -> Result<Domain, String> {
+        if let Some(hostname) = &self.hostname {
+            return Ok(hostname.clone());
+        }
+        let machine =
+            nix::unistd::gethostname().map_err(|error| format!("the machine has no name: {error}"))?;
+        Domain::parse(&machine.to_string_lossy()).map_err(|error| {
+            format!("the machine's name cannot be ours ({error}); set hostname = \"mx.example.org\"")
+        })
+    }
+
+    /// Adds interfaces named on the command line.
+    pub fn add_interfaces(&mut self, interfaces: Vec<String>) {
+        for interface in interfaces {
+            if !self.edge.packet.interfaces.contains(&interface) {
+                self.edge.packet.interfaces.push(interface);
+            }
+        }
+    }
+
+    /// Changes every port that is listened on.
+    pub fn each_port(&mut self, change: impl Fn(&u16) -> u16) {
+        for address in self.listeners() {
+            let port = change(&address.port());
+            address.set_port(port);
+        }
+        self.edge.packet.reception_ports = self.smtp.mx.listen.iter().map(SocketAddr::port).collect();
+        self.edge.packet.reception_ports.dedup();
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = &mut SocketAddr> {
+        self.smtp
+            .mx
+            .listen
+            .iter_mut()
+            .chain(&mut self.smtp.msa.listen)
+            .chain(&mut self.smtp.msa.submissions)
+            .chain(&mut self.access.imap.listen)
+            .chain(&mut self.access.imap.listen_tls)
+    }
+
+    /// One line about what is configured.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        format!(
+            "state in {}, {} tables, {} sources, interfaces: {}",
+            self.state_dir.display(),
+            self.lists.tables().len(),
+            self.lists.source.len(),
+            if self.edge.packet.interfaces.is_empty() {
+                "none".to_owned()
+            } else {
+                self.edge.packet.interfaces.join(", ")
+            }
+        )
+    }
+}
