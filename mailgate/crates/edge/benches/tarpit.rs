@@ -3,6 +3,8 @@
 //! `cargo bench -p mailgate-edge --bench tarpit -- 5000` holds 5000 clients for ten seconds at one byte a second. The
 //! clients are another process, so that their memory is not counted. Needs one open file per client.
 
+#![expect(clippy::expect_used, reason = "a bench stops when something is missing")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use super::{Grey, Origin, Peer, PeerKind, Standing, Tuple};
 pub(super) struct Tuples {
     keys: [RandomState; 2],
     shards: Vec<Mutex<HashMap<u128, Grey>>>,
+    count: AtomicUsize,
 }
 
 impl Tuples {
@@ -25,6 +27,7 @@ impl Tuples {
         Self {
             keys: [RandomState::new(), RandomState::new()],
             shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
+            count: AtomicUsize::new(0),
         }
     }
 
@@ -37,9 +40,15 @@ impl Tuples {
         let before = shard.get(&key).copied();
         let mut state = before;
         let answer = change(&mut state);
+        let (was, is) = (before.is_some(), state.is_some());
         match state {
             Some(grey) => drop(shard.insert(key, grey)),
             None => drop(shard.remove(&key)),
+        }
+        match (was, is) {
+            (false, true) => drop(self.count.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.count.fetch_sub(1, Ordering::Relaxed)),
+            (true, true) | (false, false) => {}
         }
         answer
     }
@@ -52,11 +61,13 @@ impl Tuples {
         if shard.len() < shard.capacity() / 4 {
             shard.shrink_to_fit();
         }
-        before - shard.len()
+        let swept = before - shard.len();
+        self.count.fetch_sub(swept, Ordering::Relaxed);
+        swept
     }
 
     pub(super) fn len(&self) -> usize {
-        (0..Self::SHARDS).filter_map(|shard| self.shard(shard)).map(|shard| shard.len()).sum()
+        self.count.load(Ordering::Relaxed)
     }
 
     fn shard(&self, shard: usize) -> Option<MutexGuard<'_, HashMap<u128, Grey>>> {

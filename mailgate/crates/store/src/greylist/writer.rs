@@ -78,6 +78,11 @@ impl Writer {
         self.shared.unsaved.load(Ordering::Relaxed)
     }
 
+    /// Something was not stored.
+    pub(super) fn count_unsaved(&self) {
+        self.shared.unsaved.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes a change in. Called under the lock of what is changed, so that the order is the same here.
     pub(super) fn push(&self, change: Change) {
         let mut waiting = self.shared.lock();
