@@ -14,8 +14,8 @@ use crate::{Database, Error};
 
 /// Changes that may wait while the database fails; about 100 MB. Later ones stay in memory only and are counted.
 const WAITING_LIMIT: usize = 200_000;
-/// Changes of one transaction; keeps the writer's thread short for its other users.
-const BATCH: usize = 2_000;
+/// Changes of one transaction. A change is safe when its transaction ends, so a large one would keep many waiting.
+const BATCH: usize = 500;
 /// Between two attempts while the database fails.
 const RETRY: Duration = Duration::from_secs(1);
 
