@@ -50,13 +50,16 @@ pub(super) fn run(place: &Place, arguments: Arguments) -> Result<(), Failure> {
 async fn serve(config: Config, tour: Option<tour::Tour>) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(|error| failure(exit::SYSTEM, format!("no signals: {error}")))?;
     let running = wire::start(config).await?;
-    if let Some(tour) = tour {
+    if let Some(tour) = &tour {
         tour.welcome(&running).await?;
     }
     // Without systemd there is nobody to tell, which is well.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     signals.wait().await;
     tracing::info!(target: "mailgate", event = "stopping", "a signal arrived");
+    if let Some(tour) = &tour {
+        tour.leave(&running);
+    }
     running.stop().await;
     Ok(())
 }

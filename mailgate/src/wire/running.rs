@@ -121,6 +121,13 @@ impl Running {
         Ok(())
     }
 
+    /// Takes the filter out of the kernel.
+    pub fn detach(&self) {
+        if let Err(error) = self.filter.detach() {
+            tracing::warn!(target: "edge", event = "detach", %error);
+        }
+    }
+
     /// Says goodbye to everybody and returns when all is on disk. What the kernel filter holds stays in force.
     pub async fn stop(self) {
         self.shutdown.cancel();
