@@ -3,9 +3,9 @@
 //! **Purpose**: every socket of the program is made here, with its limits, and every name is looked up here.
 //! **In**: addresses from configuration, connections, PEM files. **Out**: [`Stream`]s, TLS acceptors, answers of the DNS.
 //! **Trust**: bytes come from strangers; TLS private keys are held here and nowhere else.
-//! **Standards**: RFC 8446 (TLS), RFC 6066 §3 (SNI), RFC 1035 (DNS), RFC 7505 (null MX), RFC 8601 §2.7.3 (iprev).
+//! **Standards**: RFC 8446 (TLS), RFC 6066 §3 (SNI), RFC 1035 (DNS), RFC 8601 §2.7.3 (iprev).
 //! **Failure**: a lookup that fails is [`Transient`](mailgate_model::Permanence::Transient) unless the DNS said no.
-//! **Start reading at**: `stream.rs`, then `serve.rs`, `tls.rs`, `resolver.rs`.
+//! **Start reading at**: `stream.rs`, then `tls.rs`.
 //!
 //! A crate of its own because it fences rustls and hickory, and because no other crate may open a socket.
 
