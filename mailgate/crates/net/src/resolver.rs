@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig as HickoryConfig};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig as HickoryConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -17,6 +17,12 @@ use crate::{Error, LookupError, ResolverConfig};
 const REVERSE_NAME_LIMIT: usize = 10;
 /// Answers kept of one question.
 const ANSWER_LIMIT: usize = 100;
+/// Answers in the cache, a few hundred octets each.
+const CACHE_SIZE: u64 = 4096;
+/// Longest time an answer is believed: within an hour a moved mail exchanger is noticed, well before a message expires.
+const CACHE_AGE_LIMIT: Duration = Duration::from_secs(3600);
+/// Longest time a no is believed: people mend a missing record while they watch.
+const NO_AGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// One mail exchanger of a domain (RFC 5321 §5.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +62,12 @@ impl Resolver {
             TokioResolver::builder_with_config(hickory, TokioRuntimeProvider::default())
         };
         let options = builder.options_mut();
+        // A configured server is the whole truth; only the system's own resolver knows /etc/hosts.
+        options.use_hosts_file =
+            if config.servers.is_empty() { ResolveHosts::Always } else { ResolveHosts::Never };
+        options.cache_size = CACHE_SIZE;
+        options.positive_max_ttl = Some(CACHE_AGE_LIMIT);
+        options.negative_max_ttl = Some(NO_AGE_LIMIT);
         options.timeout = config.timeout.duration() / 2;
         options.attempts = 2;
         options.edns0 = true;
@@ -102,7 +114,7 @@ impl Resolver {
         if found.is_empty() { Err(LookupError::NotFound) } else { Ok(found) }
     }
 
-    /// All addresses of a host, IPv6 before IPv4.
+    /// All addresses of a host, IPv6 before IPv4; an address written as text is no name, so there is none.
     ///
     /// # Errors
     /// Temporary when one family could not be asked and the other has none.
@@ -142,11 +154,17 @@ impl Resolver {
             .collect())
     }
 
-    /// The reverse name of an address, if that name leads back to it (RFC 8601 §2.7.3); `None` if none does.
+    /// The reverse name of an address, if that name leads back to it (RFC 8601 §2.7.3); `None` if none does. All its
+    /// questions together stay within [`timeout`](Self::timeout).
     ///
     /// # Errors
     /// Only when the DNS could not say.
     pub async fn rdns(&self, ip: IpAddr) -> Result<Option<String>, LookupError> {
+        let confirmed = tokio::time::timeout(self.timeout, self.confirmed_name(ip.to_canonical())).await;
+        confirmed.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    async fn confirmed_name(&self, ip: IpAddr) -> Result<Option<String>, LookupError> {
         let names = match self.records_of(Name::from(ip), RecordType::PTR).await {
             Ok(records) => records,
             Err(LookupError::NotFound) => return Ok(None),
@@ -173,25 +191,34 @@ impl Resolver {
     }
 
     async fn records_of(&self, name: Name, kind: RecordType) -> Result<Vec<RData>, LookupError> {
+        if name.is_root() {
+            return Err(LookupError::NotFound);
+        }
         let answer = tokio::time::timeout(self.timeout, self.hickory.lookup(name, kind))
             .await
-            .map_err(|_| LookupError::Temporary(format!("no answer within {} s", self.timeout.as_secs())))?;
-        match answer {
-            Ok(lookup) => {
-                let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
-                let data: Vec<RData> = of_kind.take(ANSWER_LIMIT).map(|record| record.data.clone()).collect();
-                if data.is_empty() { Err(LookupError::NotFound) } else { Ok(data) }
-            }
-            Err(error) => Err(as_lookup_error(&error)),
+            .map_err(|_| self.too_slow())?;
+        let lookup = answer.map_err(|error| as_lookup_error(&error))?;
+        let of_kind = lookup.answers().iter().filter(|record| record.record_type() == kind);
+        let data: Vec<RData> = of_kind.take(ANSWER_LIMIT).map(|record| record.data.clone()).collect();
+        match lookup.message().metadata.response_code {
+            _ if !data.is_empty() => Ok(data),
+            ResponseCode::NoError | ResponseCode::NXDomain => Err(LookupError::NotFound),
+            other => Err(LookupError::Temporary(format!("response code {other}"))),
         }
+    }
+
+    fn too_slow(&self) -> LookupError {
+        LookupError::Temporary(format!("no answer within {} ms", self.timeout.as_millis()))
     }
 }
 
-/// NXDOMAIN and "no such record" are a no; SERVFAIL, REFUSED, time-outs and bogus signatures are not.
+/// NXDOMAIN and "no such record" are a no; SERVFAIL, REFUSED, time-outs and bogus signatures are not, nor is a referral
+/// (name servers without a SOA), which says only that this server does not know.
 fn as_lookup_error(error: &NetError) -> LookupError {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none))
-            if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain) =>
+            if matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
+                && (none.soa.is_some() || none.ns.is_none()) =>
         {
             LookupError::NotFound
         }
@@ -210,3 +237,6 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
     }
     config
 }
+
+#[cfg(test)]
+mod tests;

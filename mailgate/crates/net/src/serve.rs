@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use mailgate_model::Client;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,8 +19,12 @@ use tokio_util::task::TaskTracker;
 const BACKLOG: i32 = 1024;
 /// Pause after the process ran out of descriptors or memory: accepting again at once would spin.
 const PAUSE: Duration = Duration::from_millis(250);
-/// A peer that vanished without a word is noticed after about this long.
+/// Silence after which the kernel asks whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(120);
+/// Pause between those questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Questions without an answer after which the connection is gone: about four minutes after the last word.
+const KEEPALIVE_RETRIES: u32 = 4;
 
 /// How many connections one listener serves at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +72,9 @@ fn open(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into()).map_err(told)
 }
 
-/// Accepts until `shutdown`, giving each connection to `serve` in a task of its own, then waits for those tasks.
-/// Connections above a limit are closed at once.
+/// Accepts until `shutdown`, giving each connection to `serve` in a task of its own, then waits for those tasks, which
+/// should watch the same token; who does not want to wait drops the future, and the tasks go on. Connections above a
+/// limit are closed at once. A task that panics ends alone and is logged.
 pub async fn serve<F, R>(listener: TcpListener, limits: Limits, shutdown: CancellationToken, serve: F)
 where
     F: Fn(TcpStream, Client) -> R + Send + Sync + 'static,
@@ -77,6 +84,7 @@ where
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
@@ -85,8 +93,10 @@ where
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(target: "net", event = "accept", %error, "pausing for a moment");
-                tokio::time::sleep(PAUSE).await;
-                continue;
+                tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = tokio::time::sleep(PAUSE) => continue,
+                }
             }
         };
         let Ok(local) = tcp.local_addr() else { continue };
@@ -96,10 +106,13 @@ where
             continue;
         };
         prepare(&tcp);
+        let peer = client.peer;
         let served = serve(tcp, client);
         tasks.spawn(async move {
-            served.await;
-            drop(seat);
+            let _seat = seat;
+            if AssertUnwindSafe(served).catch_unwind().await.is_err() {
+                tracing::error!(target: "net", event = "session", %peer, result = "panicked", "a bug; other sessions go on");
+            }
         });
     }
     drop(listener);
@@ -115,14 +128,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
             | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
             | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::TimedOut
+    ) || matches!(
+        error.raw_os_error(),
+        Some(libc::EPROTO | libc::ENOPROTOOPT | libc::EHOSTDOWN | libc::ENONET | libc::EOPNOTSUPP)
     )
 }
 
 /// Replies are small and awaited: no delay. Both options are a courtesy; a socket without them works.
 fn prepare(tcp: &TcpStream) {
     let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_RETRIES);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
 }
 
 /// Who is connected.
@@ -178,21 +200,4 @@ fn source_of(ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_source_above_its_limit_is_refused_until_a_seat_is_free() {
-        let census = Census::default();
-        let limits = Limits { total: 3, per_source: 2 };
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = census.admit(ip("2001:db8::1"), limits);
-        let _second = census.admit(ip("2001:db8::2"), limits);
-        assert!(first.is_some());
-        assert!(census.admit(ip("2001:db8::3"), limits).is_none(), "one /64 is one source");
-        let _third = census.admit(ip("192.0.2.1"), limits);
-        assert!(census.admit(ip("192.0.2.2"), limits).is_none(), "the total is three");
-        drop(first);
-        assert!(census.admit(ip("2001:db8::3"), limits).is_some());
-    }
-}
+mod tests;

@@ -3,8 +3,10 @@ use std::time::Instant;
 
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::Record;
-use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, PTR, TXT};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, NS, PTR, TXT};
 use tokio::net::UdpSocket;
+
+use mailgate_model::{Permanence, Span};
 
 use super::*;
 
@@ -12,6 +14,8 @@ use super::*;
 enum Say {
     Code(ResponseCode),
     Nothing,
+    /// Name servers of somebody else, and no answer.
+    Referral,
     Records(Vec<RData>),
 }
 
@@ -30,7 +34,8 @@ fn answer(name: &str, wanted: RecordType) -> Say {
         ("half.test.", RecordType::A) => Say::Records(vec![RData::A(A::new(192, 0, 2, 8))]),
         ("half.test." | "broken.test.", _) => Say::Code(ResponseCode::ServFail),
         ("refused.test.", _) => Say::Code(ResponseCode::Refused),
-        ("silent.test.", _) => Say::Nothing,
+        (name, _) if name.ends_with("silent.test.") => Say::Nothing,
+        ("referred.test.", _) => Say::Referral,
         ("empty.test.", _) => Say::Records(vec![]),
         ("txt.test.", RecordType::TXT) => {
             Say::Records(vec![RData::TXT(TXT::new(vec!["v=spf1 ".into(), "-all".into()]))])
@@ -40,6 +45,10 @@ fn answer(name: &str, wanted: RecordType) -> Say {
         }
         ("7.2.0.192.in-addr.arpa.", RecordType::PTR) => {
             Say::Records(vec![RData::PTR(PTR(host("first.test.")))])
+        }
+        ("4.2.0.192.in-addr.arpa.", RecordType::PTR) => {
+            let names = (0..9).map(|n| RData::PTR(PTR(host(&format!("{n}.silent.test.")))));
+            Say::Records(names.collect())
         }
         ("6.2.0.192.in-addr.arpa.", RecordType::PTR) => {
             Say::Records(vec![RData::PTR(PTR(host("broken.test.")))])
@@ -61,6 +70,10 @@ async fn server() -> SocketAddr {
             reply.metadata.recursion_available = true;
             match answer(&query.name().to_ascii().to_lowercase(), query.query_type()) {
                 Say::Nothing => continue,
+                Say::Referral => {
+                    let ns = NS(Name::from_ascii("ns.elsewhere.").unwrap());
+                    reply.add_authority(Record::from_rdata(query.name().clone(), 60, RData::NS(ns)));
+                }
                 Say::Code(code) => reply.metadata.response_code = code,
                 Say::Records(data) => {
                     reply.add_answers(
@@ -76,7 +89,7 @@ async fn server() -> SocketAddr {
 }
 
 async fn resolver() -> Resolver {
-    Resolver::new(&Config { servers: vec![server().await] }).unwrap()
+    Resolver::new(&ResolverConfig { servers: vec![server().await], timeout: Span::from_secs(2) }).unwrap()
 }
 
 fn domain(text: &str) -> Domain {
@@ -86,14 +99,14 @@ fn domain(text: &str) -> Domain {
 #[tokio::test]
 async fn exchangers_come_in_the_order_of_preference() {
     let found = resolver().await.mx(&domain("a.test")).await.unwrap();
-    let found: Vec<(u16, &str)> = found.iter().map(|mx| (mx.preference, mx.exchange.as_str())).collect();
+    let found: Vec<(u16, &str)> = found.iter().map(|mx| (mx.preference, mx.host.as_str())).collect();
     assert_eq!(found, [(10, "first.test"), (20, "second.test")]);
 }
 
 #[tokio::test]
-async fn a_null_mx_is_an_empty_list_and_no_mx_is_not_found() {
+async fn a_null_mx_has_an_empty_host_and_no_mx_is_not_found() {
     let resolver = resolver().await;
-    assert_eq!(resolver.mx(&domain("null.test")).await, Ok(vec![]));
+    assert_eq!(resolver.mx(&domain("null.test")).await, Ok(vec![Mx { preference: 0, host: String::new() }]));
     assert_eq!(resolver.mx(&domain("empty.test")).await, Err(LookupError::NotFound));
     assert_eq!(resolver.mx(&domain("nowhere.test")).await, Err(LookupError::NotFound));
 }
@@ -101,7 +114,7 @@ async fn a_null_mx_is_an_empty_list_and_no_mx_is_not_found() {
 #[tokio::test]
 async fn only_the_dns_itself_can_say_no() {
     let resolver = resolver().await;
-    for name in ["broken.test", "refused.test"] {
+    for name in ["broken.test", "refused.test", "referred.test"] {
         let error = resolver.mx(&domain(name)).await.unwrap_err();
         assert_eq!(error.permanence(), Permanence::Transient, "{name}: {error}");
         let error = resolver.addresses(name).await.unwrap_err();
@@ -115,7 +128,15 @@ async fn silence_is_temporary_and_bounded() {
     let begun = Instant::now();
     let error = resolver().await.mx(&domain("silent.test")).await.unwrap_err();
     assert_eq!(error.permanence(), Permanence::Transient, "{error}");
-    assert!(begun.elapsed() < LOOKUP_LIMIT + Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_reverse_name_of_a_silent_host_takes_no_longer_than_one_question() {
+    let begun = Instant::now();
+    let error = resolver().await.rdns("192.0.2.4".parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.permanence(), Permanence::Transient, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -124,7 +145,7 @@ async fn addresses_of_both_families_are_found_and_one_family_is_enough() {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert_eq!(resolver.addresses("first.test").await, Ok(vec![ip("::9"), ip("192.0.2.9")]));
     assert_eq!(resolver.addresses("half.test").await, Ok(vec![ip("192.0.2.8")]));
-    assert_eq!(resolver.addresses("192.0.2.1").await, Ok(vec![ip("192.0.2.1")]));
+    assert_eq!(resolver.addresses("192.0.2.1").await, Err(LookupError::NotFound), "no host has such a name");
 }
 
 #[tokio::test]

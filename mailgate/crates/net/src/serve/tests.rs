@@ -9,12 +9,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{ListenOptions, listen};
 
+const MANY: Limits = Limits { total: 100, per_source: 100 };
 const SOON: Duration = Duration::from_secs(10);
 
 fn loopback() -> TcpListener {
-    listen("127.0.0.1:0".parse().unwrap(), ListenOptions::default()).unwrap()
+    listen("127.0.0.1:0".parse().unwrap()).unwrap()
 }
 
 /// Reads until the other side closes.
@@ -30,11 +30,8 @@ async fn sessions_learn_both_addresses_and_shutdown_waits_for_them() {
     let address = listener.local_addr().unwrap();
     let (started, mut clients) = mpsc::channel(1);
     let shutdown = CancellationToken::new();
-    let served = tokio::spawn(serve(
-        listener,
-        Limits::default(),
-        shutdown.clone(),
-        move |mut tcp: TcpStream, client: Client| {
+    let served =
+        tokio::spawn(serve(listener, MANY, shutdown.clone(), move |mut tcp: TcpStream, client: Client| {
             let started = started.clone();
             async move {
                 started.send(client).await.unwrap();
@@ -42,8 +39,7 @@ async fn sessions_learn_both_addresses_and_shutdown_waits_for_them() {
                 tcp.read_exact(&mut byte).await.unwrap();
                 tcp.write_all(&byte).await.unwrap();
             }
-        },
-    ));
+        }));
     let mut tcp = TcpStream::connect(address).await.unwrap();
     let client = timeout(SOON, clients.recv()).await.unwrap().unwrap();
     assert_eq!((client.peer, client.local), (tcp.local_addr().unwrap(), address));
@@ -96,17 +92,12 @@ async fn a_session_that_panics_ends_alone() {
     let listener = loopback();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let served = tokio::spawn(serve(
-        listener,
-        Limits::default(),
-        shutdown.clone(),
-        |mut tcp: TcpStream, _| async move {
-            let mut byte = [0];
-            tcp.read_exact(&mut byte).await.unwrap();
-            assert_eq!(byte[0], b'x', "the bug of this test");
-            tcp.write_all(b"ok").await.unwrap();
-        },
-    ));
+    let served = tokio::spawn(serve(listener, MANY, shutdown.clone(), |mut tcp: TcpStream, _| async move {
+        let mut byte = [0];
+        tcp.read_exact(&mut byte).await.unwrap();
+        assert_eq!(byte[0], b'x', "the bug of this test");
+        tcp.write_all(b"ok").await.unwrap();
+    }));
     let mut broken = TcpStream::connect(address).await.unwrap();
     broken.write_all(b"y").await.unwrap();
     assert_eq!(rest(&mut broken).await, b"");
@@ -127,13 +118,13 @@ async fn running_out_of_descriptors_is_not_about_one_connection() {
         (libc::ECONNABORTED, true),
         (libc::EPROTO, true),
     ] {
-        assert_eq!(is_about_one_connection(&io::Error::from_raw_os_error(code)), lone, "{code}");
+        assert_eq!(is_of_one_connection(&io::Error::from_raw_os_error(code)), lone, "{code}");
     }
 }
 
 #[tokio::test]
 async fn ipv4_and_ipv6_wildcards_share_a_port() {
-    let v6 = match listen("[::]:0".parse().unwrap(), ListenOptions::default()) {
+    let v6 = match listen("[::]:0".parse().unwrap()) {
         Ok(v6) => v6,
         Err(error) => {
             println!("skipped: no IPv6 here: {error}");
@@ -141,5 +132,20 @@ async fn ipv4_and_ipv6_wildcards_share_a_port() {
         }
     };
     let port = v6.local_addr().unwrap().port();
-    listen(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port), ListenOptions::default()).unwrap();
+    listen(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port)).unwrap();
+}
+
+#[test]
+fn a_source_above_its_limit_is_refused_until_a_seat_is_free() {
+    let census = Census::default();
+    let limits = Limits { total: 3, per_source: 2 };
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let first = census.admit(ip("2001:db8::1"), limits);
+    let _second = census.admit(ip("2001:db8::2"), limits);
+    assert!(first.is_some());
+    assert!(census.admit(ip("2001:db8::3"), limits).is_none(), "one /64 is one source");
+    let _third = census.admit(ip("192.0.2.1"), limits);
+    assert!(census.admit(ip("192.0.2.2"), limits).is_none(), "the total is three");
+    drop(first);
+    assert!(census.admit(ip("2001:db8::3"), limits).is_some());
 }
