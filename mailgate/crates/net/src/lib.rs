@@ -25,4 +25,4 @@ pub use error::{Error, LookupError};
 pub use resolver::{Mx, Resolver};
 pub use serve::{Limits, listen, listen_dual, serve};
 pub use stream::Stream;
-pub use tls::Tls;
+pub use tls::{PeerCertificate, Tls};

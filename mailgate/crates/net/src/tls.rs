@@ -2,10 +2,12 @@
 
 mod certificates;
 mod client;
+mod selfsigned;
+mod watch;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{Error, Stream, TlsConfig};
 use certificates::Certificates;
+pub use client::PeerCertificate;
 
 /// How long a peer may take for the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
@@ -30,6 +33,9 @@ pub struct Tls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
     certificates: Arc<Certificates>,
+    provider: Provider,
+    /// Roots of this machine, read when a certificate is judged for the first time.
+    roots: Arc<OnceLock<client::Roots>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -52,8 +58,9 @@ impl Tls {
             .with_cert_resolver(Arc::new(Chooser(Arc::clone(&certificates))));
         server.session_storage = ServerSessionMemoryCache::new(SESSION_LIMIT);
         server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        let connector = TlsConnector::from(Arc::new(client::opportunistic(provider)?));
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector, certificates })
+        let connector = TlsConnector::from(Arc::new(client::opportunistic(Arc::clone(&provider))?));
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        Ok(Self { acceptor, connector, certificates, provider, roots: Arc::default() })
     }
 
     /// The server's side of the handshake, within 30 seconds.
@@ -77,18 +84,40 @@ impl Tls {
         Ok(Stream::Tls(Box::new(tls.into())))
     }
 
+    /// As [`connect`](Self::connect), and says whether the certificate would have stood up to a check against the roots
+    /// of this machine and `server_name`. Costs a full handshake each time: a resumed session shows no certificate.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_and_judge(
+        &self,
+        tcp: TcpStream,
+        server_name: &str,
+    ) -> io::Result<(Stream, PeerCertificate)> {
+        let name = client::server_name(server_name, &tcp)?;
+        let roots = self.roots.get_or_init(|| client::Roots::of_this_machine(&self.provider));
+        let (config, judgement) =
+            client::judging(Arc::clone(&self.provider), roots.clone()).map_err(io::Error::other)?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let tls = tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await.map_err(|_| too_slow())??;
+        Ok((Stream::Tls(Box::new(tls.into())), judgement.take()))
+    }
+
     /// Reads the files again where they changed; a pair that cannot be used keeps its old certificate and is logged.
     /// Returns whether anything changed.
     pub fn reload(&self) -> bool {
         self.certificates.reload()
     }
 
-    /// Looks at the files every `interval` until cancelled.
+    /// Reloads as soon as a file changes, until cancelled. Where the system reports no changes (network file systems,
+    /// a link that changes elsewhere), the files are looked at every `interval`.
     pub async fn watch(&self, interval: Duration, shutdown: tokio_util::sync::CancellationToken) {
+        let mut changes = watch::Changes::of(&self.certificates.folders());
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(interval) => {}
+                () = changes.settled() => {}
             }
             let tls = self.clone();
             // Reading files may block on a slow disk.

@@ -1,9 +1,8 @@
 //! Certificates on disk: made, read, and read again.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use mailgate_model::Domain;
@@ -11,27 +10,32 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Provider, Swap};
+use super::{Provider, Swap, selfsigned};
 use crate::config::Pair;
 use crate::{Error, TlsConfig};
 
-/// All pairs, each with the state of its files when it was read.
+/// Largest certificate or key file that is read: a chain has a few kilobytes, anything larger is another file.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// All pairs, in the order of the configuration.
 pub(super) struct Certificates {
-    pairs: Vec<(Pair, Swap<Loaded>)>,
+    pairs: Vec<Slot>,
     provider: Provider,
 }
 
-struct Loaded {
-    key: Arc<CertifiedKey>,
-    stamp: Stamp,
+struct Slot {
+    pair: Pair,
+    key: Swap<CertifiedKey>,
+    /// The files as they were at the last try, successful or not: a broken file is reported once, not at every look.
+    tried: Mutex<Stamp>,
 }
 
-/// Modification time and size of certificate and key.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+/// Modification time, size and inode of certificate and key.
+type Stamp = [Option<(SystemTime, u64, u64)>; 2];
 
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.pairs.iter().map(|(pair, _)| &pair.certificate)).finish()
+        f.debug_list().entries(self.pairs.iter().map(|slot| &slot.pair.certificate)).finish()
     }
 }
 
@@ -43,38 +47,54 @@ impl Certificates {
         provider: &Provider,
     ) -> Result<Self, Error> {
         let pairs = if config.pair.is_empty() {
-            vec![self_signed(state_dir, hostname)?]
+            vec![selfsigned::ensure(&state_dir.join("tls"), hostname, provider)?]
         } else {
             config.pair.clone()
         };
         let pairs = pairs
             .into_iter()
-            .map(|pair| Ok((pair.clone(), Swap::from_pointee(read(&pair, provider)?))))
+            .map(|pair| {
+                // Before reading, so that a change in between is seen as one.
+                let tried = Mutex::new(stamp(&pair));
+                Ok(Slot { key: Swap::from_pointee(read(&pair, provider)?), tried, pair })
+            })
             .collect::<Result<_, Error>>()?;
         Ok(Self { pairs, provider: Arc::clone(provider) })
     }
 
+    /// Folders of all files: good programs replace a file instead of writing into it, which only the folder notices.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let files = self.pairs.iter().flat_map(|slot| [&slot.pair.certificate, &slot.pair.key]);
+        let mut folders: Vec<PathBuf> = files
+            .filter_map(|file| file.parent())
+            .map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
+            .collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
     /// The first pair whose certificate covers `name`; the first of all when none does or no name was asked for.
     pub(super) fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let wanted = name.and_then(|name| rustls_pki_types::ServerName::try_from(name.to_owned()).ok());
-        let covers = |key: &CertifiedKey| {
-            let (Some(wanted), Ok(own)) = (&wanted, key.end_entity_cert()) else { return false };
-            rustls::server::ParsedCertificate::try_from(own)
-                .is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, wanted).is_ok())
-        };
-        let keys: Vec<_> = self.pairs.iter().map(|(_, loaded)| Arc::clone(&loaded.load().key)).collect();
-        keys.iter().find(|key| covers(key)).or_else(|| keys.first()).map(Arc::clone)
+        let wanted = name.and_then(|name| rustls_pki_types::ServerName::try_from(name).ok());
+        let named = wanted.and_then(|wanted| {
+            self.pairs.iter().map(|slot| slot.key.load_full()).find(|key| covers(key, &wanted))
+        });
+        named.or_else(|| self.pairs.first().map(|slot| slot.key.load_full()))
     }
 
     pub(super) fn reload(&self) -> bool {
         let mut changed = false;
-        for (pair, loaded) in &self.pairs {
-            if stamp(pair) == loaded.load().stamp {
+        for Slot { pair, key, tried } in &self.pairs {
+            let now = stamp(pair);
+            let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+            if *tried == now {
                 continue;
             }
+            *tried = now;
             match read(pair, &self.provider) {
                 Ok(fresh) => {
-                    loaded.store(Arc::new(fresh));
+                    key.store(Arc::new(fresh));
                     changed = true;
                     tracing::info!(target: "net", event = "certificate", file = %pair.certificate.display(), "read again");
                 }
@@ -88,55 +108,42 @@ impl Certificates {
     }
 }
 
+/// Whether a client that wants to reach `name` would accept this certificate's names.
+pub(super) fn covers(key: &CertifiedKey, name: &rustls_pki_types::ServerName<'_>) -> bool {
+    key.end_entity_cert()
+        .ok()
+        .and_then(|own| rustls::server::ParsedCertificate::try_from(own).ok())
+        .is_some_and(|parsed| rustls::client::verify_server_name(&parsed, name).is_ok())
+}
+
 fn stamp(pair: &Pair) -> Stamp {
     [&pair.certificate, &pair.key].map(|path| {
         let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
     })
 }
 
-fn read(pair: &Pair, provider: &Provider) -> Result<Loaded, Error> {
+/// Reads one pair; the key must belong to the certificate.
+pub(super) fn read(pair: &Pair, provider: &Provider) -> Result<CertifiedKey, Error> {
     let unusable = |path: &Path, found: String| Error::Certificate { path: path.to_owned(), found };
-    let stamp = stamp(pair);
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&pair.certificate)
-        .and_then(Iterator::collect)
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&bytes(&pair.certificate)?)
+        .collect::<Result<_, _>>()
         .map_err(|error| unusable(&pair.certificate, error.to_string()))?;
     if chain.is_empty() {
         return Err(unusable(&pair.certificate, "no certificate in it".to_owned()));
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&pair.key).map_err(|error| unusable(&pair.key, error.to_string()))?;
-    let key = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|error| unusable(&pair.certificate, error.to_string()))?;
-    Ok(Loaded { key: Arc::new(key), stamp })
+    let key = PrivateKeyDer::from_pem_slice(&bytes(&pair.key)?)
+        .map_err(|error| unusable(&pair.key, error.to_string()))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        unusable(&pair.certificate, format!("its key is not the one in {}: {error}", pair.key.display()))
+    })
 }
 
-/// The self-signed pair below `state_dir/tls`; made for `hostname` when it is missing.
-fn self_signed(state_dir: &Path, hostname: &Domain) -> Result<Pair, Error> {
-    let folder = state_dir.join("tls");
-    let pair = Pair { certificate: folder.join("self-signed.pem"), key: folder.join("self-signed.key") };
-    if pair.certificate.exists() && pair.key.exists() {
-        return Ok(pair);
+fn bytes(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::File { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > FILE_LIMIT {
+        return Err(Error::Certificate { path: path.to_owned(), found: format!("{size} octets") });
     }
-    std::fs::create_dir_all(&folder).map_err(|source| Error::File { path: folder.clone(), source })?;
-    let made = rcgen::generate_simple_self_signed(vec![hostname.as_str().to_owned(), "localhost".to_owned()])
-        .map_err(|error| Error::Certificate { path: pair.certificate.clone(), found: error.to_string() })?;
-    write(&pair.key, made.signing_key.serialize_pem().as_bytes(), 0o600)?;
-    write(&pair.certificate, made.cert.pem().as_bytes(), 0o644)?;
-    tracing::info!(target: "net", event = "certificate", file = %pair.certificate.display(), "made a self-signed certificate");
-    Ok(pair)
-}
-
-/// Written beside and renamed, so that a crash leaves no half file.
-fn write(path: &PathBuf, bytes: &[u8], mode: u32) -> Result<(), Error> {
-    let beside = path.with_extension("new");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|source| Error::File { path: path.clone(), source })
+    std::fs::read(path).map_err(failed)
 }

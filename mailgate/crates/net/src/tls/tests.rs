@@ -73,3 +73,96 @@ fn a_missing_pair_is_named() {
         Tls::open(&config, Path::new("/nowhere"), &Domain::parse("one.example").unwrap()).unwrap_err();
     assert!(error.to_string().contains("/nowhere/x.pem"), "{error}");
 }
+
+#[tokio::test]
+async fn another_host_name_or_a_broken_file_makes_another_self_signed_certificate() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tls/self-signed.pem");
+    let open = |name: &str| {
+        Tls::open(&TlsConfig::default(), folder.path(), &Domain::parse(name).unwrap()).unwrap();
+        std::fs::read(&file).unwrap()
+    };
+    let first = open("mx.example.org");
+    let second = open("mx.example.net");
+    assert_ne!(first, second);
+    std::fs::write(&file, "garbage").unwrap();
+    assert_ne!(open("mx.example.net"), second);
+    let mode = std::fs::metadata(folder.path().join("tls")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[tokio::test]
+async fn the_watch_finds_a_new_pair_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = TlsConfig { pair: vec![make_pair(folder.path(), "one.example")] };
+    let tls = Tls::open(&config, folder.path(), &Domain::parse("one.example").unwrap()).unwrap();
+    let old = certificate_seen(&tls, "one.example").await;
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let (watched, token) = (tls.clone(), shutdown.clone());
+    // An hour: only a report of the system can make it in time.
+    let watch = tokio::spawn(async move { watched.watch(Duration::from_secs(3600), token).await });
+    let arrived = async {
+        while certificate_seen(&tls, "one.example").await == old {
+            // Again and again, since the watch may not have begun at the first time.
+            make_pair(folder.path(), "one.example");
+            tokio::time::sleep(SETTLED).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), arrived).await.expect("the new certificate is used");
+    shutdown.cancel();
+    watch.await.unwrap();
+}
+
+/// Longer than the silence after which a change counts as finished.
+const SETTLED: Duration = Duration::from_millis(600);
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused_with_both_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (make_pair(folder.path(), "one.example"), make_pair(folder.path(), "two.example"));
+    let config = TlsConfig { pair: vec![crate::Pair { certificate: one.certificate, key: two.key }] };
+    let error = Tls::open(&config, folder.path(), &Domain::parse("one.example").unwrap()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("two.example.key") && text.contains("one.example.pem"), "{text}");
+}
+
+async fn judged(tls: &Tls, name: &str) -> PeerCertificate {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    let (server, client) = tokio::join!(tls.accept(server), tls.connect_and_judge(client, name));
+    server.unwrap();
+    client.unwrap().1
+}
+
+#[tokio::test]
+async fn every_certificate_encrypts_and_only_one_that_would_verify_is_judged_verified() {
+    use rustls_pki_types::pem::PemObject as _;
+    let folder = tempfile::tempdir().unwrap();
+    let pair = make_pair(folder.path(), "one.example");
+    let config = TlsConfig { pair: vec![pair.clone()] };
+    let open = || Tls::open(&config, folder.path(), &Domain::parse("one.example").unwrap()).unwrap();
+    assert!(matches!(judged(&open(), "one.example").await, PeerCertificate::Unverified(_)));
+
+    let tls = open();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls_pki_types::CertificateDer::from_pem_file(&pair.certificate).unwrap()).unwrap();
+    assert!(tls.roots.set(client::Roots::new(roots, &tls.provider)).is_ok());
+    assert_eq!(judged(&tls, "one.example").await, PeerCertificate::Verified);
+    for name in ["two.example", "not a name", ""] {
+        assert!(matches!(judged(&tls, name).await, PeerCertificate::Unverified(_)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn plain_text_instead_of_a_handshake_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let hostname = Domain::parse("mx.example.org").unwrap();
+    let tls = Tls::open(&TlsConfig::default(), folder.path(), &hostname).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    client.write_all(b"EHLO plain.example\r\n").await.unwrap();
+    assert!(tls.accept(server).await.is_err());
+}
