@@ -1,18 +1,18 @@
 //! BGP peers as sources.
 
 mod community;
-
-use std::sync::Arc;
+mod peer;
+mod rib;
+#[cfg(test)]
+mod tests;
 
 use mailgate_model::Timestamp;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::BgpConfig;
-use crate::merge::Origin;
 use crate::rows::BgpRow;
-use crate::shared::Shared;
 
 pub use community::Pattern;
+pub(crate) use peer::run;
 
 /// The row of a peer that has not yet been spoken to.
 pub(crate) fn row(config: &BgpConfig, now: Timestamp) -> BgpRow {
@@ -31,15 +31,4 @@ pub(crate) fn row(config: &BgpConfig, now: Timestamp) -> BgpRow {
         stale: 0,
         error: None,
     }
-}
-
-/// Speaks with one peer until `shutdown`.
-pub(crate) async fn run(
-    _shared: Arc<Shared>,
-    origin: Origin,
-    config: BgpConfig,
-    shutdown: CancellationToken,
-) {
-    tracing::warn!(target: "lists", event = "bgp", origin, peer = %config.peer, "the speaker is not there yet");
-    shutdown.cancelled().await;
 }

@@ -5,6 +5,8 @@
 //! stood still from one look to the next, it is read. The second way covers file systems that tell nothing,
 //! folders that come later, and writers that never close; waiting for stillness avoids reading half a file.
 
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::fs::{File, Metadata};

@@ -271,7 +271,7 @@ impl Machine {
             }
             (State::Established, Message::Update(update)) => {
                 self.heard(now);
-                vec![Command::Route(Box::new(update))]
+                vec![Command::Route(update)]
             }
             // We have no routes to send again.
             (State::Established, Message::RouteRefresh(_)) => {
@@ -323,7 +323,7 @@ impl Machine {
         let mut commands = vec![Command::Established(self.session)];
         // We announce nothing, and say at once that this was all (RFC 4724 §2).
         for family in self.session.families.iter() {
-            commands.extend(self.send(&Message::Update(Update::end_of_rib(family))));
+            commands.extend(self.send(&Message::Update(Box::new(Update::end_of_rib(family)))));
         }
         commands
     }
@@ -371,6 +371,9 @@ impl Machine {
         if matches!(self.state, State::Idle | State::Active) {
             return Vec::new();
         }
+        // Whatever we end the session for will not be over soon: the pause is the longest one.
+        self.established_at = None;
+        self.failures = DOUBLINGS;
         let mut commands = self.leave(&notification, now);
         commands.push(Command::Down(notification.to_string()));
         commands

@@ -15,7 +15,7 @@ pub enum Message {
     /// A wish for all routes anew, or its marks.
     RouteRefresh(RouteRefresh),
     /// Routes.
-    Update(Update),
+    Update(Box<Update>),
 }
 
 /// A ROUTE-REFRESH (RFC 2918, RFC 7313).
@@ -142,7 +142,7 @@ impl Message {
         }
         match kind {
             OPEN => Open::read(body).map(Self::Open),
-            UPDATE => Update::read(body, session).map(Self::Update),
+            UPDATE => Update::read(body, session).map(|update| Self::Update(Box::new(update))),
             NOTIFICATION => {
                 let (Some(code), Some(subcode)) = (cursor.u8(), cursor.u8()) else {
                     return Err(bad_length());

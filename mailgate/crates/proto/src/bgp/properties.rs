@@ -95,7 +95,7 @@ fn session(as_width: AsWidth) -> Session {
 
 fn update(width: AsWidth) -> impl Strategy<Value = Message> {
     (vec(v4(), 0..20), attributes(width), vec(v4(), 0..20)).prop_map(|(withdrawn, attributes, announced)| {
-        Message::Update(Update { withdrawn, attributes, announced, faults: Vec::new() })
+        Message::Update(Box::new(Update { withdrawn, attributes, announced, faults: Vec::new() }))
     })
 }
 
@@ -230,7 +230,7 @@ fn an_open_with_more_than_255_bytes_of_capabilities_reads_back() {
 fn what_would_be_longer_than_a_message_is_not_written() {
     let prefixes = vec![Ipv4Net::new([192, 0, 2, 1].into(), 32).unwrap(); 1000];
     let update = Update { withdrawn: prefixes, ..Update::default() };
-    assert_eq!(Message::Update(update).encode(&Session::default()), Err(TooLong));
+    assert_eq!(Message::Update(Box::new(update)).encode(&Session::default()), Err(TooLong));
 }
 
 #[test]
@@ -261,8 +261,8 @@ fn the_end_of_routes_is_known_for_each_family() {
         let update = Update::end_of_rib(family);
         assert_eq!(update.ends_rib(), Some(family));
         let session = session(AsWidth::Four);
-        let bytes = Message::Update(update.clone()).encode(&session).unwrap();
-        assert_eq!(Message::decode(&bytes, &session), Ok(Message::Update(update)));
+        let bytes = Message::Update(Box::new(update.clone())).encode(&session).unwrap();
+        assert_eq!(Message::decode(&bytes, &session), Ok(Message::Update(Box::new(update))));
     }
     let withdrawal = Update { withdrawn: vec![Ipv4Net::default()], ..Update::default() };
     assert_eq!(withdrawal.ends_rib(), None);

@@ -31,7 +31,7 @@ fn update_in(attributes: &[&[u8]], session: &Session) -> Result<Update, Misbehav
     frame.extend(attributes);
     frame.extend(PREFIX);
     Message::decode(&frame, session).map(|message| match message {
-        Message::Update(update) => update,
+        Message::Update(update) => *update,
         other => panic!("expected an update, got {other:?}"),
     })
 }

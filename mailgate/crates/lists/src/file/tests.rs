@@ -1,0 +1,184 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use mailgate_model::{Clock, ManualClock, Timestamp};
+use mailgate_net::SystemClock;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::{Config, SourceConfig};
+use crate::rows::SourceRow;
+use crate::{Change, Lists, TableName};
+
+/// Longer than anything here takes; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Station {
+    lists: Lists,
+    changes: mpsc::Receiver<Vec<Change>>,
+    told: BTreeSet<String>,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Station {
+    fn start(files: &[PathBuf], state: &Path, clock: Arc<dyn Clock>) -> Self {
+        let shutdown = CancellationToken::new();
+        let source = |path: &PathBuf| {
+            let table = TableName::parse("block").unwrap();
+            SourceConfig::File(FileConfig { name: None, path: path.clone(), table })
+        };
+        let config = Config { table: Vec::new(), source: files.iter().map(source).collect() };
+        let (lists, changes) = Lists::start(config, state, clock, shutdown.clone()).unwrap();
+        Self { lists, changes, told: BTreeSet::new(), _stop: shutdown.drop_guard() }
+    }
+
+    /// Takes one batch and returns what the edge holds then.
+    async fn batch(&mut self) -> BTreeSet<String> {
+        let batch =
+            tokio::time::timeout(PATIENCE, self.changes.recv()).await.expect("a batch comes").unwrap();
+        for change in batch {
+            match change {
+                Change::Add(_, entry) => {
+                    self.told.insert(entry.prefix.to_string());
+                }
+                Change::Delete(_, prefix) => {
+                    self.told.remove(&prefix.to_string());
+                }
+                Change::Reload(snapshot) => {
+                    let entries = snapshot.tables.iter().flat_map(|table| table.entries.iter());
+                    self.told = entries.map(|entry| entry.prefix.to_string()).collect();
+                }
+            }
+        }
+        self.told.clone()
+    }
+
+    async fn told(&mut self, want: &[&str]) {
+        let want: BTreeSet<String> = want.iter().map(|text| (*text).to_owned()).collect();
+        let mut held = self.told.clone();
+        while held != want {
+            held = self.batch().await;
+        }
+    }
+
+    async fn sees(&self, what: &str, want: impl Fn(&SourceRow) -> bool) -> SourceRow {
+        let look = async {
+            loop {
+                let row = self.lists.sources().await.unwrap().remove(0);
+                if want(&row) {
+                    return row;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{what} does not happen"))
+    }
+}
+
+#[tokio::test]
+async fn changes_are_taken_within_a_second_however_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), folder.path(), Arc::new(SystemClock));
+    assert_eq!(
+        station.batch().await,
+        ["192.0.2.1/32".to_owned()].into(),
+        "the first message has the file's entries"
+    );
+
+    let began = std::time::Instant::now();
+    fs::write(&path, "192.0.2.1\n2001:db8::/32\n").unwrap();
+    station.told(&["192.0.2.1/32", "2001:db8::/32"]).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "written: {:?}", began.elapsed());
+
+    let began = std::time::Instant::now();
+    fs::write(folder.path().join("new"), "192.0.2.7\n").unwrap();
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    station.told(&["192.0.2.7/32"]).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "renamed: {:?}", began.elapsed());
+
+    // A writer that never closes, as `tail -f >> block.txt` does.
+    let began = std::time::Instant::now();
+    let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    io::Write::write_all(&mut writer, b"192.0.2.8\n").unwrap();
+    station.told(&["192.0.2.7/32", "192.0.2.8/32"]).await;
+    assert!(began.elapsed() < Duration::from_millis(1300), "appended: {:?}", began.elapsed());
+    drop(writer);
+}
+
+#[tokio::test]
+async fn a_vanished_file_keeps_the_last_good_set_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), folder.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32"]).await;
+    fs::remove_file(&path).unwrap();
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 1);
+    assert!(row.error.unwrap().contains("No such file"));
+    fs::write(&path, "192.0.2.2\n").unwrap();
+    station.told(&["192.0.2.2/32"]).await;
+    let row = station.sees("the recovery", |row| row.state == SourceState::Good).await;
+    assert_eq!(row.error, None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_there_at_start_does_not_hold_up_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (later, present) = (folder.path().join("sub/later.txt"), folder.path().join("present.txt"));
+    fs::write(&present, "192.0.2.1\n").unwrap();
+    // Time stands still: only looking anew finds a file in a folder that could not be watched.
+    let clock = ManualClock::at(Timestamp::from_secs(1_000_000));
+    let mut station = Station::start(&[later.clone(), present], folder.path(), Arc::new(clock.clone()));
+    station.told(&["192.0.2.1/32"]).await;
+    assert_eq!(station.lists.sources().await.unwrap()[0].state, SourceState::Failed);
+
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    fs::write(&later, "192.0.2.2\n").unwrap();
+    let moving = async {
+        loop {
+            clock.advance(POLL);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = station.told(&["192.0.2.1/32", "192.0.2.2/32"]) => {}
+        () = moving => {}
+    }
+}
+
+#[tokio::test]
+async fn one_prefix_in_two_files_stays_when_one_lets_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one.txt"), folder.path().join("two.txt"));
+    fs::write(&one, "192.0.2.1\n192.0.2.2\n").unwrap();
+    fs::write(&two, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(&[one.clone(), two], folder.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32", "192.0.2.2/32"]).await;
+    fs::write(&one, "").unwrap();
+    station.told(&["192.0.2.1/32"]).await;
+}
+
+#[tokio::test]
+async fn broken_lines_are_shown_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n<html>\n192.0.2.2\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), folder.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32", "192.0.2.2/32"]).await;
+    let row = station.lists.sources().await.unwrap().remove(0);
+    assert_eq!((row.entries, row.refused), (2, 1));
+    let place = format!("{}:2: found \"<html>\"", path.display());
+    assert!(row.problems[0].starts_with(&place), "{:?}", row.problems);
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_is_refused_instead_of_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let station = Station::start(&[folder.path().to_owned()], folder.path(), Arc::new(SystemClock));
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert!(row.error.unwrap().contains("expected a file"));
+}
