@@ -64,6 +64,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     let tables_ready = pump(changes, Arc::clone(&filter));
 
     // 5 to 9. Reception: message authentication, relay right, durable commit.
+    let learn = handoff::ToEdge::default();
     let smtp = mailgate_smtp::Server::new(mailgate_smtp::Parts {
         config: config.smtp.clone(),
         hostname: hostname.clone(),
@@ -75,6 +76,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
         tls: tls.clone(),
         clock: Arc::clone(&clock),
         ids: Arc::clone(&ids),
+        learn: Arc::new(learn.clone()),
         shutdown: shutdown.clone(),
     });
 
@@ -83,13 +85,15 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
         config: config.edge.clone(),
         hostname: hostname.clone(),
         content_limit: config.smtp.message_size,
-        greylist,
+        greylist: greylist.clone(),
         filter: Arc::clone(&filter),
         handoff: Arc::new(handoff::ToReception::new(Arc::clone(&smtp), tasks.clone())),
         tls: Some(tls.clone()),
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });
+
+    learn.join(&edge);
 
     // 10 to 12. Queue, its agents, and DSNs.
     let queue = Queue::start(mailgate_queue::Parts {
@@ -133,7 +137,7 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     }
     let doors = listeners::Doors { edge: Arc::clone(&edge), smtp, imap, tls, clock: Arc::clone(&clock), ids };
     let ports = listeners::open(&config, &doors, &*filter, &tasks, &shutdown)?;
-    let running = Running { edge, lists, queue, filter, people, ports, tasks, shutdown, clock };
+    let running = Running { edge, greylist, lists, queue, filter, people, ports, tasks, shutdown, clock };
     running.open_control(&config).await?;
     tracing::info!(target: "mailgate", event = "started", ports = %running.ports(), filter = running.filter_sentence());
     Ok(running)

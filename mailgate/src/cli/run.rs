@@ -39,6 +39,7 @@ pub(super) fn run(place: &Place, arguments: Arguments) -> Result<(), Failure> {
     let mut config = place.load()?;
     config.add_interfaces(arguments.interface);
     log_to_stderr();
+    raise_file_limit();
     let tour = place.file.is_none().then(|| tour::prepare(&mut config)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -80,6 +81,17 @@ impl Signals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+/// As many descriptors as the system lets us have: a tarpit holds thousands of connections.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(target: "mailgate", event = "files", %error, "the limit of open files stays as it is");
     }
 }
 

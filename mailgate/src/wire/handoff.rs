@@ -1,10 +1,11 @@
-//! 4. From the edge to reception, which may not know each other.
+//! 4. From the edge to reception and back, which may not know each other.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
-use mailgate_edge::{Handoff, Handover};
+use mailgate_edge::{Edge, Handoff, Handover};
 use mailgate_model::Service;
-use mailgate_smtp::{Resumed, Server};
+use mailgate_smtp::{Learn, Resumed, Server};
 use tokio_util::task::TaskTracker;
 
 /// Gives connections to reception, each in a task of its own.
@@ -30,5 +31,24 @@ impl Handoff for ToReception {
                 server.serve(Service::Mx, stream, client, session).await;
             }
         });
+    }
+}
+
+/// Tells the edge which sources hand over good mail; the edge comes into being after reception.
+#[derive(Clone, Default)]
+pub(super) struct ToEdge(Arc<OnceLock<Arc<Edge>>>);
+
+impl ToEdge {
+    pub(super) fn join(&self, edge: &Arc<Edge>) {
+        // There is one edge; a second call would be of the same.
+        let _ = self.0.set(Arc::clone(edge));
+    }
+}
+
+impl Learn for ToEdge {
+    fn accepted(&self, ip: IpAddr) {
+        if let Some(edge) = self.0.get() {
+            edge.accepted(ip);
+        }
     }
 }

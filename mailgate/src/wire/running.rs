@@ -9,6 +9,7 @@ use mailgate_edge::packet::{PacketFilter, Where};
 use mailgate_lists::Lists;
 use mailgate_model::{Address, Clock, Domain};
 use mailgate_queue::Queue;
+use mailgate_store::Greylist;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,7 @@ impl fmt::Display for Ports {
 /// Everything that runs.
 pub struct Running {
     pub(super) edge: Arc<Edge>,
+    pub(super) greylist: Greylist,
     pub(super) lists: Lists,
     pub(super) queue: Queue,
     pub(super) filter: Arc<dyn PacketFilter>,
@@ -135,6 +137,9 @@ impl Running {
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!(target: "mailgate", event = "stopped", "some sessions did not end in time");
+        }
+        if let Err(error) = self.greylist.flush().await {
+            tracing::warn!(target: "store", event = "flush", %error, "the greylist's last changes are lost");
         }
         tracing::info!(target: "mailgate", event = "stopped");
     }

@@ -27,4 +27,4 @@ mod wire;
 
 pub use config::Config;
 pub use error::Error;
-pub use server::{Parts, Resumed, Server};
+pub use server::{Learn, Parts, Resumed, Server};

@@ -38,9 +38,17 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Queue ids; the same generator as everywhere in the process.
     pub ids: Arc<IdGenerator>,
+    /// Told of every message that another MTA handed over.
+    pub learn: Arc<dyn Learn>,
     /// Cancelled at shutdown: sessions that wait for a command say goodbye; a content that is coming in goes on until its
     /// reply.
     pub shutdown: CancellationToken,
+}
+
+/// Hears which sources hand over good mail. Joined to the edge's memory in `wire.rs`; reception knows no edge.
+pub trait Learn: Send + Sync + 'static {
+    /// A message from `ip` was accepted on port 25. Must not block.
+    fn accepted(&self, ip: std::net::IpAddr);
 }
 
 /// A session that the edge began: greeting and the replies to EHLO and MAIL, as far as present, were sent already.

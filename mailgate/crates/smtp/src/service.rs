@@ -107,6 +107,9 @@ impl Session {
             Ok(receipt) => {
                 self.counts.messages += 1;
                 self.counts.idle = 0;
+                if self.service == Service::Mx {
+                    self.server.parts.learn.accepted(self.client.ip());
+                }
                 tracing::info!(target: "smtp", s = %self.id, event = "accepted", q = %receipt.id(), from, recipients, size);
                 reply::accepted(&receipt)
             }

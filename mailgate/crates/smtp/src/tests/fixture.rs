@@ -74,9 +74,17 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
         tls: tls.clone(),
         clock: Arc::new(clock.clone()),
         ids: Arc::new(IdGenerator::new(1)),
+        learn: Arc::new(Deaf),
         shutdown: shutdown.clone(),
     });
     Place { server, spool, clock, tls, shutdown, _folder: folder }
+}
+
+/// Nobody learns here.
+struct Deaf;
+
+impl crate::Learn for Deaf {
+    fn accepted(&self, _: std::net::IpAddr) {}
 }
 
 /// Accounts alice, bob and postmaster at example.org; alias both for alice and bob.
