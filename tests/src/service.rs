@@ -158,7 +158,7 @@ listen = ["{mx}"]
 
 [smtp.msa]
 listen = ["{msa}"]
-listen_tls = ["{msa_tls}"]
+submissions = ["{msa_tls}"]
 
 [access.imap]
 listen = ["{imap}"]

@@ -128,8 +128,9 @@ fn configuration(folder: &Path, certificate: &Certificate) -> String {
     format!(
         r#"hostname = "{MX}"
 
-[net.tls]
-certificate = [{{ chain = {pem}, key = {key} }}]
+[[net.tls.pair]]
+certificate = {pem}
+key = {key}
 
 [net.resolver]
 servers = ["{resolver}:53"]
