@@ -38,7 +38,8 @@ pub(super) fn greylisting(lab: &mut Setting<'_>) -> Result<String> {
     sent.with_context(|| lab.postfix.log())?;
     let time = begun.elapsed();
     mailbox(lab, &lab.token)?;
-    let answer = deferred.split("said: ").nth(1).unwrap_or("451").trim_end_matches(')');
+    let answer =
+        deferred.split("said: ").nth(1).and_then(|rest| rest.split(" (in reply").next()).unwrap_or("451");
     Ok(format!("`{}`, and {:.1} s later it is in the mailbox", answer.trim(), time.as_secs_f64()))
 }
 
@@ -52,8 +53,7 @@ fn mailbox(lab: &Setting<'_>, token: &str) -> Result<String> {
 
 pub(super) fn authentication_results(lab: &mut Setting<'_>) -> Result<String> {
     let message = mailbox(lab, &lab.token)?;
-    let header =
-        message.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n\t", " ").replace("\r\n ", " ");
+    let header = unfolded_header(&message);
     let field = header
         .lines()
         .find(|line| line.starts_with("Authentication-Results:"))
@@ -63,6 +63,18 @@ pub(super) fn authentication_results(lab: &mut Setting<'_>) -> Result<String> {
     }
     ensure!(header.lines().any(|line| line.starts_with("Received:")), "no Received in {header}");
     Ok("spf=pass dmarc=pass iprev=pass".into())
+}
+
+/// The header with one line per field (RFC 5322 §2.2.3), whatever the line ends on disk are.
+fn unfolded_header(message: &str) -> String {
+    let mut header = String::new();
+    for line in message.lines().take_while(|line| !line.is_empty()) {
+        if !line.starts_with([' ', '\t']) && !header.is_empty() {
+            header.push('\n');
+        }
+        header.push_str(line);
+    }
+    header
 }
 
 pub(super) fn reply(lab: &mut Setting<'_>) -> Result<String> {

@@ -1,0 +1,12 @@
+//! The whole daemon from outside: its ports, its command line, its files.
+//!
+//! Step numbers in the modules are those of docs/architecture.md.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod crash;
+mod garbage;
+mod lab;
+mod large;
+mod reception;
+mod relay;
+mod smuggling;
