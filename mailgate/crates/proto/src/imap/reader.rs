@@ -100,6 +100,12 @@ impl Reader {
         !self.fed.is_empty() || !self.command.is_empty()
     }
 
+    /// What of the current command is complete; when a literal is announced, everything before it.
+    #[must_use]
+    pub fn so_far(&self) -> &[u8] {
+        &self.command
+    }
+
     /// The announced literal may come; a client that waits must now be told.
     pub fn allow(&mut self) {
         if let State::Announced(literal) = self.state {

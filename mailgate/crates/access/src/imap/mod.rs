@@ -1,0 +1,14 @@
+//! IMAP4rev1 on ports 143 and 993.
+
+mod budget;
+mod command;
+mod connection;
+mod fetch;
+mod flags;
+mod reply;
+mod search;
+mod server;
+mod session;
+mod view;
+
+pub use server::{Parts, Server};
