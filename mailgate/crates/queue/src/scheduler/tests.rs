@@ -572,7 +572,18 @@ async fn one_random_life(seed: u64) {
             queue.abort().await;
             drop(queue);
             drop(bench.spool.take());
-            bench.spool = Some(Spool::open(bench.dir.path(), Arc::new(bench.clock.clone())).unwrap());
+            bench.spool = Some(
+                bounded(async {
+                    loop {
+                        // Aborted tasks let go of the old spool when the runtime comes round to them.
+                        match Spool::open(bench.dir.path(), Arc::new(bench.clock.clone())) {
+                            Err(crate::Error::Busy(_)) => tokio::task::yield_now().await,
+                            opened => break opened.unwrap(),
+                        }
+                    }
+                })
+                .await,
+            );
         }
     }
     while bench.idle().await.is_some() {
