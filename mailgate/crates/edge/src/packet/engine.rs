@@ -239,12 +239,6 @@ impl Engine {
         (self.number, self.shadow4.len() as u64, self.shadow6.len() as u64)
     }
 
-    /// The backing.
-    #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "the kernel side is compiled out"))]
-    pub(super) fn backing(&self) -> &dyn Backing {
-        &*self.backing
-    }
-
     /// Numbers of generations go on from here.
     #[cfg_attr(
         not(feature = "ebpf"),

@@ -1,0 +1,49 @@
+//! The kernel filter: `ingress` (XDP) and `steer` (sk_lookup).
+//!
+//! **Purpose**: drop what the tables say before the stack sees it; choose the listener of new connections.
+//! **In**: frames, and lookups of listening sockets. **Out**: drop or pass; a socket.
+//! **Trust**: every byte of a frame is a stranger's; each access is checked against the end of the frame.
+//! **Standards**: IEEE 802.1Q, RFC 791, RFC 8200 (extension headers), RFC 9293 (ports).
+//! **Failure**: whatever cannot be read or looked up passes.
+//! **Start reading at**: the two programs below, then `verdict.rs`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(all(target_arch = "bpf", feature = "bench"))]
+mod bench;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
+mod steer;
+#[cfg(target_arch = "bpf")]
+mod verdict;
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::macros::{sk_lookup, xdp};
+    use aya_ebpf::programs::{SkLookupContext, XdpContext};
+
+    #[xdp]
+    pub fn ingress(ctx: XdpContext) -> u32 {
+        crate::verdict::judge(&ctx)
+    }
+
+    #[sk_lookup]
+    pub fn steer(ctx: SkLookupContext) -> u32 {
+        crate::steer::choose(&ctx)
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        // No code path panics; the linker removes this.
+        loop {}
+    }
+
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "license")]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
