@@ -1,5 +1,6 @@
 //! The listener of a new connection: reception for bypassed sources, the edge for everybody else.
 
+use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::bindings::sk_action::SK_PASS;
 use aya_ebpf::programs::SkLookupContext;
 use mailgate_common::{
@@ -24,7 +25,7 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     if asked.protocol != TCP || !matches!(destination(Some(asked.local_port as u16)), Destination::Reception) {
         return SK_PASS;
     }
-    if asked.ingress_ifindex == LOOPBACK && SETTINGS.get(SETTING_STEER_LOOPBACK).is_none_or(|word| *word == 0) {
+    if is_local(asked) && SETTINGS.get(SETTING_STEER_LOOPBACK).is_none_or(|word| *word == 0) {
         return SK_PASS;
     }
     let (set, policy) = match asked.family {
@@ -37,13 +38,26 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     };
     let (listener, counter) = match decide(set, &policy, Destination::Reception) {
         Verdict::Bypass => (LISTENER_RECEPTION, Counter::SteeredReception),
-        Verdict::Drop | Verdict::Reject | Verdict::Tarpit | Verdict::Unknown => (LISTENER_EDGE, Counter::SteeredEdge),
+        Verdict::Drop | Verdict::Reject | Verdict::Tarpit | Verdict::Unknown => {
+            (LISTENER_EDGE, Counter::SteeredEdge)
+        }
     };
     match LISTENERS.redirect_sk_lookup(ctx, listener, 0) {
         Ok(()) => count(counter),
         Err(_) => count(Counter::SteeredNowhere),
     }
     SK_PASS
+}
+
+/// Does a program of this host connect? To one of its own addresses the kernel names the interface of that address,
+/// not loopback, and takes the address itself as the source.
+#[inline(always)]
+fn is_local(asked: &bpf_sk_lookup) -> bool {
+    asked.ingress_ifindex == LOOPBACK
+        || match asked.family {
+            AF_INET => asked.remote_ip4 == asked.local_ip4 || u32::from_be(asked.remote_ip4) >> 24 == 127,
+            _ => asked.remote_ip6 == asked.local_ip6,
+        }
 }
 
 #[inline(always)]

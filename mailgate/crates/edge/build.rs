@@ -8,7 +8,7 @@ fn main() {
         return;
     }
     if let Err(sentence) = place() {
-        println!("cargo:warning={sentence}");
+        eprintln!("{sentence}");
         std::process::exit(1);
     }
 }

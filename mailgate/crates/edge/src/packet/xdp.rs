@@ -113,7 +113,10 @@ fn load(folder: &std::path::Path) -> Result<Ebpf, Error> {
     Ok(loaded)
 }
 
-/// An error with its causes, in one line; the verifier's log, if any, in its last lines.
+/// Lines of the verifier's log that are told.
+const VERIFIER_LINES: usize = 6;
+
+/// An error with its causes, in one line; of the verifier's log, if any, the last lines.
 fn chain(error: impl std::error::Error) -> Error {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -122,7 +125,15 @@ fn chain(error: impl std::error::Error) -> Error {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    Error::Program(text)
+    // The verifier tells its whole way; only where it ended helps.
+    match text.split_once("Verifier output:") {
+        Some((said, log)) => {
+            let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+            let end = lines.get(lines.len().saturating_sub(VERIFIER_LINES)..).unwrap_or_default();
+            Error::Program(format!("{said}{}", end.join("; ")))
+        }
+        None => Error::Program(text),
+    }
 }
 
 fn program<'a, P>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Error>
@@ -166,7 +177,7 @@ fn attach_all(
     }
     let steer: &mut SkLookup = program(loaded, names::STEER)?;
     links.steer(steer.fd().map_err(refused)?.as_fd())?;
-    links.keep(&config.interfaces)?;
+    links.keep()?;
     Ok(interfaces)
 }
 

@@ -52,7 +52,7 @@ impl<'a> Links<'a> {
         }
         // A link of an earlier start in the other mode would be in the way; only here there is a moment without.
         for way in ["native", "generic"] {
-            let _ = fs::remove_file(self.pin(way, interface));
+            remove(&self.pin(way, interface));
         }
         let mut last = io::Error::other("no mode");
         for (n, (way, flags)) in ways.iter().enumerate() {
@@ -85,19 +85,19 @@ impl<'a> Links<'a> {
             self.used.insert(pin);
             return Ok(());
         }
-        let _ = fs::remove_file(&pin);
+        remove(&pin);
         let link = sys::attach_sk_lookup(program, namespace.as_fd()).map_err(failed)?;
         self.keep_pin(link.as_fd(), pin)
     }
 
     /// Everything is attached: links of interfaces that are no longer configured go.
-    pub(super) fn keep(mut self, _interfaces: &[String]) -> Result<(), Error> {
+    pub(super) fn keep(mut self) -> Result<(), Error> {
         self.complete = true;
         let failed = |source| Error::kernel(format!("folder {}", self.folder.display()), source);
         for pin in fs::read_dir(self.folder).map_err(failed)?.flatten() {
             let is_link = pin.file_name().to_str().is_some_and(|name| name.starts_with("xdp-"));
             if is_link && !self.used.contains(&pin.path()) {
-                fs::remove_file(pin.path()).map_err(failed)?;
+                remove(&pin.path());
             }
         }
         Ok(())
@@ -120,8 +120,14 @@ impl Drop for Links<'_> {
     fn drop(&mut self) {
         if !self.complete {
             for pin in &self.made {
-                let _ = fs::remove_file(pin);
+                remove(pin);
             }
         }
     }
+}
+
+/// Detaches a link and removes its pin, if it is there.
+fn remove(pin: &Path) {
+    sys::detach(pin);
+    let _ = fs::remove_file(pin);
 }

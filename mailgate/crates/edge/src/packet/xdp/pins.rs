@@ -73,6 +73,9 @@ pub(super) fn remove_pins(folder: &Path) -> Result<(), Error> {
     // Programs and links have lower case names, maps upper case: links go first.
     pins.sort_by_key(|pin| std::cmp::Reverse(pin.file_name().map(std::ffi::OsStr::to_owned)));
     for pin in pins {
+        if pin.file_name().is_some_and(|name| name.as_encoded_bytes().iter().any(u8::is_ascii_lowercase)) {
+            sys::detach(&pin);
+        }
         fs::remove_file(&pin).map_err(failed(&pin))?;
     }
     fs::remove_dir(folder).map_err(failed(folder))?;

@@ -23,6 +23,7 @@ const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
+const LINK_DETACH: libc::c_int = 34;
 
 const MAP_TYPE_ARRAY: u32 = 2;
 const F_MMAPABLE: u32 = 0x400;
@@ -214,6 +215,15 @@ pub fn replace(pin: &Path, on: LinkOn, program: BorrowedFd<'_>) -> bool {
         _ => return false,
     };
     told.is_ok() && attached == on && Attr::new().fd(0, link.as_fd()).fd(4, program).call(LINK_UPDATE).is_ok()
+}
+
+/// Takes the program of a pinned link out of force at once; the last descriptor's end alone would do it some time
+/// later. Does nothing for other pins.
+pub fn detach(pin: &Path) {
+    if let Ok(link) = open_pin(pin) {
+        // Refused when the interface or namespace is gone: then nothing is attached any more.
+        let _ = Attr::new().fd(0, link.as_fd()).call(LINK_DETACH);
+    }
 }
 
 /// Runs a program on a packet (or, with a context, on that) `repeat` times: its result, and nanoseconds per run.

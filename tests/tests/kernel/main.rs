@@ -1,0 +1,22 @@
+//! The kernel filter in a real kernel: packets in, verdicts and counters out; real connections over a veth pair.
+//!
+//! Needs root and the feature `ebpf`; says so and counts as skipped otherwise.
+
+#[cfg(not(feature = "ebpf"))]
+#[test]
+fn kernel_filter() {
+    mailgate_tests::skip("built without the kernel filter (feature ebpf)");
+}
+
+#[cfg(feature = "ebpf")]
+mod frames;
+#[cfg(feature = "ebpf")]
+mod packets;
+#[cfg(feature = "ebpf")]
+mod station;
+#[cfg(feature = "ebpf")]
+mod steering;
+#[cfg(feature = "ebpf")]
+mod survival;
+#[cfg(feature = "ebpf")]
+mod wire;

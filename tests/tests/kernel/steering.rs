@@ -1,0 +1,87 @@
+//! `sk_lookup` gives connections to the right listener.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::sync::mpsc;
+
+use anyhow::Result;
+use mailgate_common::Counter;
+use mailgate_edge::packet::{Config, PacketFilter as _};
+use mailgate_tests::Network;
+
+use crate::station::{config, missing, open, tables};
+use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+
+/// Takes the connection that a peer just made, if it came here.
+fn took(listener: &TcpListener, peer: &TcpStream) -> bool {
+    // The handshake is over, so the connection is in one of the queues already.
+    listener.set_nonblocking(true).unwrap();
+    match listener.accept() {
+        Ok((ours, address)) => {
+            assert_eq!(address, peer.local_addr().unwrap(), "the true address stays visible");
+            assert_eq!(
+                ours.local_addr().unwrap(),
+                peer.peer_addr().unwrap(),
+                "so does the address asked for"
+            );
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fails_open() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    let network = Network::new(HUB, &[MX, GOOD, EVIL]).unwrap();
+    let mx = network.node("mx").unwrap();
+    let (good, evil) = (network.node("good").unwrap(), network.node("evil").unwrap());
+    // Somebody else's MTA is bound to port 25; ours listen elsewhere.
+    let (bound, reception, edge, edge6) = mx
+        .within(|| {
+            Ok((
+                TcpListener::bind((MX.v4, 25))?,
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+                TcpListener::bind("[::1]:0")?,
+            ))
+        })
+        .unwrap();
+    let (give, take) = mpsc::channel();
+    mx.within(move || -> Result<()> {
+        give.send(open(&Config { interfaces: vec!["eth0".into()], ..config() })?)?;
+        Ok(())
+    })
+    .unwrap();
+    let filter = take.recv().unwrap();
+    filter.apply(vec![tables(&["198.18.2.1", "2001:db8:2::/64"], &[], &[], &["198.18.3.0/24"])]).unwrap();
+    let to: SocketAddr = (MX.v4, 25).into();
+
+    let peer = connect(evil, to).unwrap();
+    assert!(took(&bound, &peer), "no listener is known: whoever is bound takes it");
+    assert_eq!(filter.counter(Counter::SteeredNowhere), 1);
+
+    filter.set_listeners(Some(reception.as_raw_fd()), Some(edge.as_raw_fd())).unwrap();
+    let peer = connect(good, to).unwrap();
+    assert!(took(&reception, &peer), "bypassed");
+    let peer = connect(evil, to).unwrap();
+    assert!(took(&edge, &peer), "held by a table");
+    let peer = connect(network.hub(), to).unwrap();
+    assert!(took(&edge, &peer), "unknown");
+    assert_eq!((filter.counter(Counter::SteeredReception), filter.counter(Counter::SteeredEdge)), (1, 2));
+    let peer = connect(mx, to).unwrap();
+    assert!(took(&bound, &peer), "through loopback: left alone");
+    assert!(connect(evil, (MX.v4, 26).into()).is_none(), "other ports are not touched");
+
+    filter.set_listeners(None, Some(edge6.as_raw_fd())).unwrap();
+    let peer = connect(good, to).unwrap();
+    assert!(took(&bound, &peer), "bypassed with no reception listener: whoever is bound");
+    let peer = connect(evil, (MX.v6, 25).into()).unwrap();
+    assert!(took(&edge6, &peer), "IPv6");
+    drop(edge6);
+    let peer = connect(evil, to).unwrap();
+    assert!(took(&bound, &peer), "a closed listener leaves the map by itself");
+    mx.within(move || Ok(filter.detach()?)).unwrap();
+}
