@@ -22,7 +22,8 @@ const LOOPBACK: u32 = 1;
 pub fn choose(ctx: &SkLookupContext) -> u32 {
     // SAFETY: the kernel gives a valid context.
     let asked = unsafe { &*ctx.lookup };
-    if asked.protocol != TCP || !matches!(destination(Some(asked.local_port as u16)), Destination::Reception) {
+    if asked.protocol != TCP || !matches!(destination(Some(asked.local_port as u16)), Destination::Reception)
+    {
         return SK_PASS;
     }
     if is_local(asked) && SETTINGS.get(SETTING_STEER_LOOPBACK).is_none_or(|word| *word == 0) {

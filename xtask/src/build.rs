@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{ebpf, shell, toolchain};
 
 /// What the daemon is compiled with.
 pub(crate) enum Kernel {
@@ -35,18 +35,24 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// The kernel filter's object, compiled anew if its sources changed.
-pub(crate) fn kernel() -> Kernel {
-    let kernel = Kernel::Without("the kernel filter is not part of this tree yet".into());
+///
+/// # Errors
+/// When the toolchain is there and the filter does not compile.
+pub(crate) fn kernel() -> Result<Kernel> {
+    let kernel = match toolchain::ensure() {
+        Ok(toolchain) => Kernel::Object(ebpf::build(&toolchain)?),
+        Err(sentence) => Kernel::Without(sentence),
+    };
     match &kernel {
         Kernel::Object(object) => println!("build: kernel filter {}", object.display()),
         Kernel::Without(reason) => println!("build: without the kernel filter: {reason}"),
     }
-    kernel
+    Ok(kernel)
 }
 
 /// Builds the daemon, with the kernel filter if possible; its path.
 pub(crate) fn daemon() -> Result<PathBuf> {
-    let kernel = kernel();
+    let kernel = kernel()?;
     let mut cargo = shell::cargo();
     cargo.args(["build", "--package", "mailgate", "--bin", "mailgate"]);
     shell::succeed(kernel.apply(&mut cargo, "mailgate"))?;

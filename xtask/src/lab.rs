@@ -12,7 +12,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         bail!("network namespaces need root");
     }
     setup::run()?;
-    let kernel = build::kernel();
+    let kernel = build::kernel()?;
     if let build::Kernel::Without(reason) = &kernel {
         bail!("the lab plays with the real kernel filter, and there is none: {reason}");
     }

@@ -9,6 +9,7 @@
 
 mod bench;
 mod build;
+mod ebpf;
 mod lab;
 mod layers;
 mod service;
@@ -16,6 +17,7 @@ mod setup;
 mod shell;
 mod test;
 mod tidy;
+mod toolchain;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::shell;
+use crate::{shell, toolchain};
 
 /// Debian packages that tests and the lab use: clients and peers that we did not write.
 const PACKAGES: &[(&str, &str)] = &[
@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Makes the BPF toolchain ready; `Some` sentence when it cannot be had.
 pub(crate) fn toolchain() -> Option<String> {
-    None
+    toolchain::ensure().err()
 }
 
 /// Installs missing packages; `Some` sentence when something stays missing.

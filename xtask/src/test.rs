@@ -18,7 +18,7 @@ const SKIPPED: &str = "skipped:";
 /// Sets up, builds, runs every test (or those whose names contain a given word) and prints the totals.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::run()?;
-    let kernel = build::kernel();
+    let kernel = build::kernel()?;
     let mut cargo = shell::cargo();
     // One selection of targets for building and running, so that no dependency is compiled twice.
     cargo.args(["build", "--workspace", "--lib", "--bins", "--tests"]);
