@@ -139,10 +139,19 @@ impl Accounts {
         Ok(self.0.records.set_password(local, domain, hash).await?)
     }
 
-    /// Deletes an account; its mail stays on disk.
+    /// Lets an account log in, or not. Mail is accepted either way.
     ///
     /// # Errors
     /// When there is none.
+    pub async fn set_active(&self, address: &Address, active: bool) -> Result<(), Error> {
+        let (local, domain) = halves(address)?;
+        Ok(self.0.records.set_active(local, domain, active).await?)
+    }
+
+    /// Deletes an account; its mail stays on disk.
+    ///
+    /// # Errors
+    /// When there is none, or an alias leads to it.
     pub async fn delete_account(&self, address: &Address) -> Result<(), Error> {
         let (local, domain) = halves(address)?;
         Ok(self.0.records.delete_account(local, domain).await?)
@@ -158,11 +167,13 @@ impl Accounts {
             let Some(line) = passwd::line(line) else { continue };
             let done = match line {
                 Err(why) => Err(Error::Malformed(why)),
-                Ok((address, _)) if self.account(&address).await?.is_some() => {
+                Ok(person) if self.account(&person.address).await?.is_some() => {
                     imported.existing += 1;
                     continue;
                 }
-                Ok((address, hash)) => self.add_account(&address, Secret::Hash(hash), None).await,
+                Ok(person) => {
+                    self.add_account(&person.address, Secret::Hash(person.hash), person.maildir).await
+                }
             };
             match done {
                 Ok(()) => imported.added += 1,

@@ -18,10 +18,14 @@ pub struct Config {
     /// Who gets mail for `postmaster` and `abuse` of a local domain that has neither account nor alias of that name.
     /// Default: the first account of the domain.
     pub postmaster: Option<Address>,
-    /// Wrong passwords of one source before its logins are refused for a while. Default 10.
+    /// Wrong passwords of one source (an IPv4 address or an IPv6 /64) before its logins are refused for a while; ten
+    /// times as many for one login from everywhere. A source that knew the password before is counted for itself.
+    /// Default 10.
     pub wrong_passwords: u32,
     /// How long they are refused then. Default `5m`.
     pub refuse_for: Span,
+    /// Whether a hash that was brought along is replaced by an argon2id one when its owner logs in. Default true.
+    pub upgrade_hashes: bool,
 }
 
 impl Default for Config {
@@ -33,6 +37,7 @@ impl Default for Config {
             postmaster: None,
             wrong_passwords: 10,
             refuse_for: Span::from_secs(300),
+            upgrade_hashes: true,
         }
     }
 }

@@ -10,7 +10,7 @@ use mailgate_store::Records;
 use mailgate_store::records::{AccountRecord, AliasSource};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::throttle::Throttle;
+use crate::throttle::{Patience, Throttle};
 use crate::{Config, Error, password};
 
 /// Aliases followed one after another before it is called a loop.
@@ -102,7 +102,7 @@ impl Accounts {
             (Some(own), _) => self.0.mail_dir.join(own),
             (None, domain) => {
                 let domain = domain.map_or("", Domain::as_str);
-                let local = path_part(&record.address.local().as_str().to_lowercase());
+                let local = path_part(&record.address.local().as_str().to_ascii_lowercase());
                 let below = self
                     .0
                     .config
@@ -131,27 +131,46 @@ impl Accounts {
         if !self.is_local(domain).await? {
             return Ok(Expansion::Foreign);
         }
-        let mut seen = HashSet::new();
+        let targets = self.follow(address.clone()).await?;
+        if !targets.is_empty() {
+            return Ok(Expansion::Targets(targets));
+        }
+        // Those who must be reachable are, even if what was configured for them leads nowhere.
+        if is_duty(&address)
+            && let Some(somebody) = self.somebody(domain).await?
+        {
+            return Ok(Expansion::Targets(vec![somebody]));
+        }
+        Ok(Expansion::Unknown)
+    }
+
+    /// All ends of the aliases that begin at `start`.
+    async fn follow(&self, start: Address) -> Result<Vec<Address>, Error> {
+        let mut seen = HashSet::from([start.clone()]);
+        let mut found = HashSet::new();
         let mut targets = Vec::new();
-        let mut wave = vec![address];
+        let mut wave = vec![start.clone()];
         for _ in 0..=ALIAS_DEPTH {
             let mut next = Vec::new();
             for address in wave {
-                if !seen.insert(address.clone()) || targets.len() + next.len() >= TARGET_LIMIT {
-                    continue;
-                }
                 match self.one_step(&address).await? {
-                    One::Is(target) if !targets.contains(&target) => targets.push(target),
+                    One::Is(target) if found.insert(target.clone()) => targets.push(target),
                     One::Is(_) | One::Nobody => {}
-                    One::LeadsTo(more) => next.extend(more),
+                    One::LeadsTo(more) => {
+                        next.extend(more.into_iter().filter(|address| seen.insert(address.clone())));
+                    }
+                }
+                // To deliver to some of them only would lose mail without a word.
+                if seen.len() > TARGET_LIMIT {
+                    return Err(Error::Sprawling(start.to_string()));
                 }
             }
             wave = next;
             if wave.is_empty() {
-                break;
+                return Ok(targets);
             }
         }
-        Ok(if targets.is_empty() { Expansion::Unknown } else { Expansion::Targets(targets) })
+        Err(Error::Sprawling(start.to_string()))
     }
 
     async fn one_step(&self, address: &Address) -> Result<One, Error> {
@@ -171,7 +190,7 @@ impl Accounts {
                 return Ok(One::LeadsTo(targets));
             }
         }
-        if DUTIES.iter().any(|duty| address.local().as_str().eq_ignore_ascii_case(duty)) {
+        if is_duty(address) {
             return Ok(self.duty(domain).await?.map_or(One::Nobody, |who| One::LeadsTo(vec![who])));
         }
         let targets = self.0.records.targets(&AliasSource::CatchAll(domain.clone())).await?;
@@ -189,6 +208,11 @@ impl Accounts {
         if self.0.config.postmaster.is_some() {
             return Ok(self.0.config.postmaster.clone());
         }
+        self.somebody(domain).await
+    }
+
+    /// The first account of a domain, or of all.
+    async fn somebody(&self, domain: &Domain) -> Result<Option<Address>, Error> {
         let accounts = self.0.records.accounts().await?;
         let of_domain = accounts.iter().find(|account| account.address.domain() == Some(domain));
         Ok(of_domain.or_else(|| accounts.first()).map(|account| account.address.clone()))
@@ -211,30 +235,50 @@ impl Accounts {
         ip: IpAddr,
     ) -> Result<Option<Address>, Error> {
         let inner = &self.0;
-        let span = inner.config.refuse_for.duration();
-        if !inner.throttle.admits(ip, inner.clock.now(), inner.config.wrong_passwords, span) {
-            return Err(Error::Throttled);
+        let patience =
+            Patience { limit: inner.config.wrong_passwords, span: inner.config.refuse_for.duration() };
+        let attempt = inner.throttle.begin(ip, login, inner.clock.now(), patience).ok_or(Error::Throttled)?;
+        let judged = self.judge(login, secret).await;
+        // A failure of ours is not the fault of whoever tries.
+        let (record, is_right) = judged.inspect_err(|_| inner.throttle.forgive(&attempt))?;
+        let Some(record) = record.filter(|record| is_right && record.active) else { return Ok(None) };
+        inner.throttle.right(attempt, inner.clock.now());
+        if inner.config.upgrade_hashes && !password::is_current(&record.password) {
+            self.upgrade(&record, secret).await;
         }
-        let record = match Address::parse(login) {
-            Ok(address) => match address.domain() {
-                Some(domain) => inner.records.account(address.local(), domain).await?,
-                None => None,
-            },
-            Err(_) => None,
+        Ok(Some(record.address))
+    }
+
+    /// The account of a login, and whether the secret is right; takes as long for an unknown login.
+    async fn judge(&self, login: &str, secret: &str) -> Result<(Option<AccountRecord>, bool), Error> {
+        let address = Address::parse(login).ok();
+        let record = match address.as_ref().and_then(|address| Some((address.local(), address.domain()?))) {
+            Some((local, domain)) => self.0.records.account(local, domain).await?,
+            None => None,
         };
         let hash = match &record {
             Some(record) => record.password.clone(),
             None => self.nobody().await?,
         };
         let is_right = self.verify(secret.to_owned(), hash).await?;
-        match record.filter(|record| is_right && record.active) {
-            Some(record) => {
-                inner.throttle.right(ip);
-                Ok(Some(record.address))
+        Ok((record, is_right))
+    }
+
+    /// Replaces a hash that was brought along. Whoever knows the password is let in whether this works or not.
+    async fn upgrade(&self, record: &AccountRecord, secret: &str) {
+        let secret = secret.to_owned();
+        let replaced = async {
+            let Some(domain) = record.address.domain() else { return Ok(false) };
+            let fresh = self.hashing(move || password::hash(&secret)).await??;
+            let old = record.password.clone();
+            Ok::<_, Error>(self.0.records.replace_password(record.address.local(), domain, old, fresh).await?)
+        };
+        match replaced.await {
+            Ok(replaced) => {
+                tracing::info!(target: "accounts", event = "hash", account = %record.address, replaced, "argon2id");
             }
-            None => {
-                inner.throttle.wrong(ip, inner.clock.now(), span);
-                Ok(None)
+            Err(error) => {
+                tracing::warn!(target: "accounts", event = "hash", account = %record.address, %error, "the old hash stays");
             }
         }
     }
@@ -270,6 +314,10 @@ impl Accounts {
         let expansion = self.expand(&ForwardPath::Address(author.clone())).await?;
         Ok(matches!(expansion, Expansion::Targets(targets) if targets.contains(account)))
     }
+}
+
+fn is_duty(address: &Address) -> bool {
+    DUTIES.iter().any(|duty| address.local().as_str().eq_ignore_ascii_case(duty))
 }
 
 enum One {

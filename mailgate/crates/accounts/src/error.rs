@@ -12,6 +12,10 @@ pub enum Error {
     /// The password hash could not be made. Usually because memory is short.
     #[error("the password could not be hashed: {0}")]
     Hash(String),
+    /// An alias leads to more addresses, or through more aliases, than is sane. Usually because of a mailing list kept
+    /// as an alias. Mail waits until an administrator mends it.
+    #[error("the alias {0} leads to too many addresses, or through too many aliases")]
+    Sprawling(String),
     /// The records could not be read or written.
     #[error(transparent)]
     Store(#[from] mailgate_store::Error),
@@ -26,7 +30,7 @@ impl Error {
     pub fn permanence(&self) -> Permanence {
         match self {
             Self::Malformed(_) => Permanence::Permanent,
-            Self::Hash(_) | Self::Throttled => Permanence::Transient,
+            Self::Hash(_) | Self::Sprawling(_) | Self::Throttled => Permanence::Transient,
             Self::Store(error) => error.permanence(),
         }
     }

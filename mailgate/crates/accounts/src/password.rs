@@ -17,6 +17,8 @@ const SHA_ROUNDS_LIMIT: u32 = 5_000_000;
 const BCRYPT_COST_LIMIT: u32 = 16;
 /// Memory in KiB of argon2 above which a brought hash is refused.
 const ARGON_MEMORY_LIMIT: u32 = 1024 * 1024;
+/// Memory times passes above which a brought hash is refused: 4 GiB written take about three seconds.
+const ARGON_WORK_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// What kind of hash a text is, by its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,16 @@ fn check(password: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a hash is one that [`hash`] would make today.
+pub(crate) fn is_current(hash: &str) -> bool {
+    let default = argon2::Params::default();
+    PasswordHash::new(hash).is_ok_and(|parsed| {
+        hash.starts_with("$argon2id$")
+            && parsed.params.get_decimal("m") == Some(default.m_cost())
+            && parsed.params.get_decimal("t") == Some(default.t_cost())
+    })
+}
+
 /// Takes over a hash from elsewhere, with or without Dovecot's `{SCHEME}` in front.
 pub(crate) fn adopt(text: &str) -> Result<String, Error> {
     let unusable = || {
@@ -101,8 +113,10 @@ fn is_affordable(hash: &str) -> bool {
     match Scheme::of(hash) {
         Some(Scheme::Argon2) => PasswordHash::new(hash)
             .ok()
-            .and_then(|parsed| parsed.params.get_decimal("m"))
-            .is_some_and(|memory| memory <= ARGON_MEMORY_LIMIT),
+            .and_then(|parsed| parsed.params.get_decimal("m").zip(parsed.params.get_decimal("t")))
+            .is_some_and(|(memory, passes)| {
+                memory <= ARGON_MEMORY_LIMIT && u64::from(memory) * u64::from(passes) <= ARGON_WORK_LIMIT
+            }),
         Some(Scheme::Bcrypt) => hash
             .get(4..6)
             .and_then(|cost| cost.parse::<u32>().ok())
@@ -146,6 +160,7 @@ mod tests {
         let hash = hash("secret").unwrap();
         assert!(hash.starts_with("$argon2id$"));
         assert!(verify("secret", &hash) && !verify("Secret", &hash));
+        assert!(is_current(&hash) && !is_current(SHA512.trim()));
     }
 
     #[test]
@@ -173,6 +188,8 @@ mod tests {
             "{CRYPT",
             "$2b$31$abc",
             "$6$rounds=999999999$abc$def",
+            "$argon2id$v=19$m=1048576,t=4294967295,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
+            "$argon2id$v=19$m=4294967295,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA",
         ] {
             assert!(adopt(text).is_err(), "{text}");
         }

@@ -167,4 +167,16 @@ mod tests {
     fn secrets_are_not_in_debug_output() {
         assert!(!format!("{:?}", done("tim", "hunter2")).contains("hunter2"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_an_exchange_panic(lines in proptest::collection::vec(".{0,60}", 1..4), login: bool) {
+            let mechanism = if login { Mechanism::Login } else { Mechanism::Plain };
+            let (mut exchange, _) = Exchange::begin(mechanism, lines.first().map(String::as_str));
+            for line in &lines {
+                let _ = exchange.take(line);
+                let _ = exchange.take(&encode(line));
+            }
+        }
+    }
 }

@@ -117,11 +117,12 @@ impl std::fmt::Debug for DkimKey {
 }
 
 impl Records {
-    /// Opens or creates the database; its folder must exist.
+    /// Opens or creates the database, readable by its owner alone; its folder must exist.
     ///
     /// # Errors
     /// As [`Database::open`].
     pub fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        keep_private(path.as_ref())?;
         Ok(Self { database: Database::open(path, Durability::Full, MIGRATIONS)?, clock })
     }
 
@@ -269,7 +270,16 @@ impl Records {
     ) -> Result<(), Error> {
         let (local, domain, now) =
             (local.as_str().to_owned(), domain.as_str().to_owned(), self.clock.now().secs());
-        let maildir = maildir.map(|path| path.to_string_lossy().into_owned());
+        let maildir =
+            match maildir.map(PathBuf::into_os_string).map(std::ffi::OsString::into_string).transpose() {
+                Ok(maildir) => maildir,
+                Err(path) => {
+                    let path = path.to_string_lossy();
+                    return Err(Error::Conflict(format!(
+                        "found the Maildir {path:?}, expected a path in UTF-8"
+                    )));
+                }
+            };
         self.database
             .write(move |db| {
                 must_be_local(db, &domain)?;
@@ -310,14 +320,67 @@ impl Records {
             .await
     }
 
-    /// Deletes an account; its mail stays on disk.
+    /// Gives an account another password hash, if its hash is still `old`. Returns whether it was.
     ///
     /// # Errors
-    /// [`Error::Missing`].
-    pub async fn delete_account(&self, local: &LocalPart, domain: &Domain) -> Result<(), Error> {
+    /// When the database cannot say.
+    pub async fn replace_password(
+        &self,
+        local: &LocalPart,
+        domain: &Domain,
+        old: String,
+        new: String,
+    ) -> Result<bool, Error> {
         let (local, domain) = (local.as_str().to_owned(), domain.as_str().to_owned());
         self.database
             .write(move |db| {
+                let changed = db.execute(
+                    "UPDATE account SET password = ?4 WHERE domain = ?1 AND local = ?2 AND password = ?3",
+                    params![domain, local, old, new],
+                )?;
+                Ok(changed == 1)
+            })
+            .await
+    }
+
+    /// Lets an account log in, or not. Mail is accepted either way.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub async fn set_active(&self, local: &LocalPart, domain: &Domain, active: bool) -> Result<(), Error> {
+        let (local, domain) = (local.as_str().to_owned(), domain.as_str().to_owned());
+        self.database
+            .write(move |db| {
+                let changed = db.execute(
+                    "UPDATE account SET active = ?3 WHERE domain = ?1 AND local = ?2",
+                    params![domain, local, active],
+                )?;
+                found(changed, || format!("no account {local}@{domain}"))
+            })
+            .await
+    }
+
+    /// Deletes an account; its mail stays on disk.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or [`Error::Conflict`] when an alias leads to it: its mail would bounce from then on.
+    pub async fn delete_account(&self, local: &LocalPart, domain: &Domain) -> Result<(), Error> {
+        let address = Address::new(local.clone(), domain.clone()).to_string();
+        let (local, domain) = (local.as_str().to_owned(), domain.as_str().to_owned());
+        self.database
+            .write(move |db| {
+                let alias: Option<(String, String)> = db
+                    .query_row(
+                        "SELECT local, domain FROM alias WHERE target = ?1 COLLATE NOCASE LIMIT 1",
+                        [&address],
+                        |row| Ok((row.get(0)?, row.get(1)?)),
+                    )
+                    .optional()?;
+                if let Some((alias, of)) = alias {
+                    return Err(Error::Conflict(format!(
+                        "the alias {alias}@{of} leads to {address}; delete the alias first"
+                    )));
+                }
                 let deleted =
                     db.execute("DELETE FROM account WHERE domain = ?1 AND local = ?2", [&domain, &local])?;
                 found(deleted, || format!("no account {local}@{domain}"))
@@ -448,6 +511,23 @@ impl Records {
             .await
     }
 
+    /// Forgets a key.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub async fn delete_dkim_key(&self, domain: &Domain, selector: String) -> Result<(), Error> {
+        let domain = domain.as_str().to_owned();
+        self.database
+            .write(move |db| {
+                let deleted = db.execute(
+                    "DELETE FROM dkim_key WHERE domain = ?1 AND selector = ?2",
+                    [&domain, &selector],
+                )?;
+                found(deleted, || format!("no key {selector}._domainkey.{domain}"))
+            })
+            .await
+    }
+
     /// Keeps a key.
     ///
     /// # Errors
@@ -473,6 +553,19 @@ impl Records {
             })
             .await
     }
+}
+
+/// The database holds password hashes and signing keys. SQLite gives its side files the permissions of the main one.
+fn keep_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path).map_err(|error| Error::io("opening", path, &error))?;
+    let mode = file.metadata()?.permissions().mode();
+    if mode & 0o077 != 0 {
+        file.set_permissions(std::fs::Permissions::from_mode(mode & 0o700))?;
+    }
+    Ok(())
 }
 
 fn found(changed: usize, missing: impl FnOnce() -> String) -> Result<(), Error> {
@@ -586,5 +679,47 @@ mod tests {
         records.add_alias(&catch_all, &target).await.unwrap();
         assert_eq!(records.targets(&catch_all).await.unwrap(), target);
         assert_eq!(records.aliases().await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_account_an_alias_leads_to_is_not_deleted() {
+        let records = records();
+        let (local, domain) = parts("alice@example.org");
+        records.add_domain(&domain).await.unwrap();
+        records.add_account(&local, &domain, "x".into(), None).await.unwrap();
+        let source = AliasSource::parse("sales@example.org").unwrap();
+        records.add_alias(&source, &[Address::parse("Alice@example.org").unwrap()]).await.unwrap();
+        let used = records.delete_account(&local, &domain).await.unwrap_err();
+        assert!(matches!(&used, Error::Conflict(text) if text.contains("sales@example.org")), "{used}");
+        records.delete_alias(&source).await.unwrap();
+        records.delete_account(&local, &domain).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_replaced_only_if_nobody_else_changed_it() {
+        let records = records();
+        let (local, domain) = parts("alice@example.org");
+        records.add_domain(&domain).await.unwrap();
+        records.add_account(&local, &domain, "old".into(), None).await.unwrap();
+        assert!(!records.replace_password(&local, &domain, "other".into(), "new".into()).await.unwrap());
+        assert!(records.replace_password(&local, &domain, "old".into(), "new".into()).await.unwrap());
+        records.set_active(&local, &domain, false).await.unwrap();
+        let account = records.account(&local, &domain).await.unwrap().unwrap();
+        assert_eq!((account.password.as_str(), account.active), ("new", false));
+    }
+
+    #[tokio::test]
+    async fn the_file_with_hashes_and_keys_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.sqlite");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let records = Records::open(&path, Arc::new(ManualClock::default())).unwrap();
+        records.add_domain(&Domain::parse("example.org").unwrap()).await.unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
+        }
     }
 }

@@ -124,3 +124,72 @@ async fn a_passwd_file_is_taken_over_and_bad_lines_are_named() {
     assert!(imported.refused[0].starts_with("line 4: "), "{imported:?}");
     assert!(accounts.authenticate("bob@example.org", "secret", IP).await.unwrap().is_some());
 }
+
+#[tokio::test]
+async fn an_alias_that_leads_too_far_is_an_error_and_loses_nobody() {
+    let (accounts, _) = people().await;
+    for n in 0..20 {
+        accounts.add_alias(&format!("a{n}@example.org"), &[at(&format!("a{}", n + 1))]).await.unwrap();
+    }
+    accounts.add_alias("a20@example.org", &[at("alice")]).await.unwrap();
+    let path = |local: &str| ForwardPath::Address(at(local));
+    assert!(matches!(accounts.expand(&path("a0")).await, Err(Error::Sprawling(_))));
+    assert_eq!(expanded(&accounts, "a15@example.org").await, to(&["alice@example.org"]));
+    let many: Vec<Address> =
+        (0..=TARGET_LIMIT).map(|n| Address::parse(&format!("x{n}@example.net")).unwrap()).collect();
+    accounts.add_alias("many@example.org", &many).await.unwrap();
+    let error = accounts.expand(&path("many")).await.unwrap_err();
+    assert_eq!(error.permanence(), mailgate_model::Permanence::Transient);
+}
+
+#[tokio::test]
+async fn duties_reach_somebody_even_when_their_alias_leads_nowhere() {
+    let records = Records::memory(Arc::new(ManualClock::default())).unwrap();
+    let config = Config { postmaster: Some(at("postmaster")), ..Config::default() };
+    let accounts = Accounts::open(records, config, Path::new("/state"), Arc::new(ManualClock::default()));
+    accounts.add_domain(&Domain::parse("example.org").unwrap()).await.unwrap();
+    assert_eq!(expanded(&accounts, "abuse@example.org").await, Expansion::Unknown, "nobody is here yet");
+    accounts.add_account(&at("alice"), Secret::Password("secret".into()), None).await.unwrap();
+    for text in ["abuse@example.org", "postmaster@example.org", "Postmaster"] {
+        assert_eq!(expanded(&accounts, text).await, to(&["alice@example.org"]), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_hash_brought_along_becomes_ours_at_the_first_login() {
+    let (accounts, _) = people().await;
+    let hash = include_str!("../../tests/data/sha512.txt").trim();
+    accounts.add_account(&at("bob"), Secret::Hash(hash.to_owned()), None).await.unwrap();
+    let scheme = async |accounts: &Accounts| {
+        let rows = accounts.list().await.unwrap();
+        rows.into_iter().find(|row| row.address == "bob@example.org").unwrap().scheme
+    };
+    assert_eq!(accounts.authenticate("bob@example.org", "wrong", IP).await.unwrap(), None);
+    assert_eq!(scheme(&accounts).await, "sha-crypt");
+    for _ in 0..2 {
+        assert_eq!(accounts.authenticate("bob@example.org", "secret", IP).await.unwrap(), Some(at("bob")));
+        assert_eq!(scheme(&accounts).await, "argon2");
+    }
+}
+
+#[tokio::test]
+async fn an_inactive_account_cannot_log_in_and_still_gets_mail() {
+    let (accounts, _) = people().await;
+    accounts.set_active(&at("alice"), false).await.unwrap();
+    assert_eq!(accounts.authenticate("alice@example.org", "secret", IP).await.unwrap(), None);
+    assert_eq!(expanded(&accounts, "alice@example.org").await, to(&["alice@example.org"]));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_name_makes_a_path_that_climbs_or_branches(name in "\\PC{1,64}") {
+        let part = path_part(&name);
+        proptest::prop_assert!(!part.contains(['/', '\0']) && part != "." && part != "..", "{part}");
+        proptest::prop_assert!(!part.is_empty() && !part.starts_with('.'), "{part}");
+    }
+
+    #[test]
+    fn two_names_never_share_a_path(one in "[a-z%./ A-Z2]{1,6}", two in "[a-z%./ A-Z2]{1,6}") {
+        proptest::prop_assert_eq!(path_part(&one) == path_part(&two), one == two);
+    }
+}
