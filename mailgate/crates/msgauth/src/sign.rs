@@ -139,6 +139,14 @@ impl Signer {
         own.ok_or_else(|| Error::Store(mailgate_store::Error::Missing(key_name(selector, domain))))
     }
 
+    /// Forgets a key. Its record should stay in the DNS for some days: messages on the way are verified with it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn delete_key(&self, domain: &Domain, selector: &str) -> Result<(), Error> {
+        Ok(self.records.delete_dkim_key(domain, selector.to_owned()).await?)
+    }
+
     /// The keys of one domain, or all.
     ///
     /// # Errors

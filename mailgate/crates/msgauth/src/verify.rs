@@ -12,7 +12,7 @@ use mail_auth::{
     AuthenticatedMessage, AuthenticationResults, DkimOutput, DkimResult, DmarcResult, IprevResult,
     MessageAuthenticator, SpfResult,
 };
-use mailgate_model::{Client, ReversePath};
+use mailgate_model::{Client, Domain, ReversePath};
 use mailgate_net::Resolver;
 
 /// Time for all checks of one message; a client waits at least ten minutes for its reply (RFC 5321 §4.5.3.2.6).
@@ -20,6 +20,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Signatures checked per message: each costs a question to the DNS and a public key operation (RFC 6376 §6.1 lets
 /// verifiers limit them).
 const SIGNATURE_LIMIT: usize = 10;
+
+/// Longest results field that is written as it is; a stranger chooses the texts in it. Above it stand results only.
+const FIELD_LIMIT: usize = 8 * 1024;
+/// Longest line of a message without its CRLF (RFC 5322 §2.1.1).
+const LINE_LIMIT: usize = 998;
 
 /// A result in the words of RFC 8601 §2.7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,20 +112,31 @@ impl Verifier {
         reverse_path: &ReversePath,
         content: &[u8],
     ) -> Verified {
-        match tokio::time::timeout(TIME_LIMIT, self.checks(client, helo, reverse_path, content)).await {
+        let checks = self.checks(client, helo, reverse_path, content);
+        let mut verified = match tokio::time::timeout(TIME_LIMIT, checks).await {
             Ok(verified) => verified,
             Err(_) => Verified {
-                header: format!(
-                    "Authentication-Results: {};\r\n\tspf=temperror (no answer in time);\r\n\tdkim=temperror;\r\n\tdmarc=temperror\r\n",
-                    self.hostname
-                ),
+                header: String::new(),
                 iprev: Verdict::TempError,
                 spf: Verdict::TempError,
                 dkim: Verdict::TempError,
                 dmarc: Verdict::TempError,
                 rejects: false,
             },
+        };
+        if !is_fit(&verified.header) {
+            verified.header = self.bare(&verified);
         }
+        verified
+    }
+
+    /// The results alone, without any text of a stranger.
+    fn bare(&self, verified: &Verified) -> String {
+        let Verified { iprev, spf, dkim, dmarc, .. } = verified;
+        format!(
+            "Authentication-Results: {};\r\n\tiprev={iprev};\r\n\tspf={spf};\r\n\tdkim={dkim};\r\n\tdmarc={dmarc}\r\n",
+            self.hostname
+        )
     }
 
     async fn checks(
@@ -132,7 +148,9 @@ impl Verifier {
     ) -> Verified {
         let ip = client.ip();
         let mail_from = reverse_path.to_string();
-        let helo_domain = if helo.starts_with('[') || helo.is_empty() { "unknown.invalid" } else { helo };
+        // An address literal or nonsense has no SPF record, and nonsense must not reach the field.
+        let helo_domain = Domain::parse(helo).map_or_else(|_| "unknown.invalid".to_owned(), String::from);
+        let helo_domain = helo_domain.as_str();
         let spf_question = if mail_from.is_empty() {
             SpfParameters::verify_ehlo(ip, helo_domain, &self.hostname)
         } else {
@@ -140,7 +158,8 @@ impl Verifier {
         };
         let message = AuthenticatedMessage::parse(content).map(limited);
         // Same content but for white space at its end; see `trimmed`.
-        let trimmed = trimmed(content);
+        let is_signed = message.as_ref().is_some_and(|message| !message.dkim_headers.is_empty());
+        let trimmed = if is_signed { trimmed(content) } else { None };
         let twin = trimmed.as_deref().and_then(AuthenticatedMessage::parse).map(limited);
         let (iprev, spf, dkim) = tokio::join!(
             self.authenticator.verify_iprev(ip),
@@ -185,15 +204,42 @@ impl Verifier {
     ) -> Vec<DkimOutput<'x>> {
         let Some(message) = message else { return Vec::new() };
         let mut found = self.authenticator.verify_dkim(message).await;
-        let Some(twin) = twin.filter(|_| found.iter().any(needs_second_look)) else { return found };
-        let second = self.authenticator.verify_dkim(twin).await;
-        for (first, second) in found.iter_mut().zip(second) {
-            if needs_second_look(first) && *second.result() == DkimResult::Pass {
-                *first = second;
+        if let Some(twin) = twin.filter(|_| found.iter().any(needs_second_look)) {
+            let second = self.authenticator.verify_dkim(twin).await;
+            for (first, second) in found.iter_mut().zip(second) {
+                if needs_second_look(first) && *second.result() == DkimResult::Pass {
+                    *first = second;
+                }
+            }
+        }
+        // Malformed signatures come first, then the others in the order of the message.
+        let malformed = found.len().saturating_sub(message.dkim_headers.len());
+        for (output, header) in found.iter_mut().skip(malformed).zip(&message.dkim_headers) {
+            if is_other_body(output) {
+                let error = mail_auth::Error::Dkim(DkimError::FailedBodyHashMatch);
+                *output = DkimOutput::fail(error).with_signature(&header.header);
             }
         }
         found
     }
+}
+
+/// A body that is not the signed one. mail-auth says `neutral`, RFC 8601 §2.7.1 keeps that for signatures that cannot be
+/// processed.
+fn is_other_body(output: &DkimOutput<'_>) -> bool {
+    matches!(output.result(), DkimResult::Neutral(mail_auth::Error::Dkim(DkimError::FailedBodyHashMatch)))
+}
+
+/// Whether a field can stand in a message: one field, no line too long, no byte that is no text.
+fn is_fit(field: &str) -> bool {
+    let Some(body) = field.strip_suffix("\r\n") else { return false };
+    field.len() <= FIELD_LIMIT
+        && body.split("\r\n").enumerate().all(|(index, line)| {
+            line.len() <= LINE_LIMIT
+                && (index == 0 || line.starts_with(['\t', ' ']))
+                && !line.trim().is_empty()
+                && !line.chars().any(|c| c.is_control() && c != '\t')
+        })
 }
 
 fn field(results: &AuthenticationResults<'_>) -> String {
@@ -204,18 +250,16 @@ fn field(results: &AuthenticationResults<'_>) -> String {
 
 fn limited(mut message: AuthenticatedMessage<'_>) -> AuthenticatedMessage<'_> {
     message.dkim_headers.truncate(SIGNATURE_LIMIT);
+    // Malformed signatures are listed in the field, one line each.
+    message.errors.truncate(SIGNATURE_LIMIT);
     message
 }
 
 /// mail-auth 0.13 keeps lines of white space at the end of the body, which relaxed canonicalisation removes
 /// (RFC 6376 §3.4.4). For relaxed bodies both texts are the same; for simple ones they are not, hence the check.
 fn needs_second_look(output: &DkimOutput<'_>) -> bool {
-    let body_only = matches!(
-        output.result(),
-        DkimResult::Fail(mail_auth::Error::Dkim(DkimError::FailedBodyHashMatch))
-            | DkimResult::Neutral(mail_auth::Error::Dkim(DkimError::FailedBodyHashMatch))
-    );
-    body_only && output.signature().is_some_and(|signature| signature.cb == Canonicalization::Relaxed)
+    is_other_body(output)
+        && output.signature().is_some_and(|signature| signature.cb == Canonicalization::Relaxed)
 }
 
 /// `content` without lines of white space at its end; `None` when there are none.
