@@ -274,3 +274,6 @@ impl BgpConfig {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;

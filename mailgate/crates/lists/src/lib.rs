@@ -26,6 +26,7 @@ mod table;
 pub use bgp::Pattern;
 pub use config::Config;
 pub use error::Error;
+pub use format::cidr::{List, parse_list};
 pub use lists::{Lists, MANUAL_LIMIT};
 pub use prefix::parse_entry;
 pub use table::{Action, Change, Entry, Snapshot, Table, TableName};

@@ -1,6 +1,7 @@
 //! One address or prefix per line, `#` or `;` begins a comment, `!` makes a hole.
 
-use crate::prefix::{PrefixSet, parse_bytes};
+use crate::prefix::{Key, PrefixSet, Sense, parse_bytes};
+use crate::table::Entry;
 
 /// Broken lines that are described; the others are only counted.
 pub(crate) const PROBLEMS_SHOWN: usize = 20;
@@ -17,6 +18,29 @@ pub(crate) struct Parsed {
     pub(crate) refused: usize,
     /// The first of them, `name:line: found …, expected …`.
     pub(crate) problems: Vec<String>,
+}
+
+/// What a list holds, for those who hand it to `Lists::replace`.
+#[derive(Debug, Clone, Default)]
+pub struct List {
+    /// Its entries, sorted, without duplicates and without end.
+    pub entries: Vec<Entry>,
+    /// Lines that could not be read.
+    pub refused: usize,
+    /// The first 20 of them, `name:line: found …, expected …`.
+    pub problems: Vec<String>,
+}
+
+/// Reads a list as file sources do: one address or prefix per line, `#` and `;` begin comments, `!` makes a hole. A
+/// line that cannot be read is left out and reported; `name` is what reports call the text.
+#[must_use]
+pub fn parse_list(name: &str, text: &[u8]) -> List {
+    fn entry<K: Key>((key, sense): (K, Sense)) -> Entry {
+        Entry { prefix: key.prefix(), negated: sense == Sense::Hole, expires: None }
+    }
+    let Parsed { set, refused, problems } = parse(name, text);
+    let entries = set.v4.into_iter().map(entry).chain(set.v6.into_iter().map(entry)).collect();
+    List { entries, refused, problems }
 }
 
 /// Reads a whole text; `name` is what problems call it.
@@ -47,7 +71,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::prefix::{Key, Sense};
 
     fn read(text: &str) -> Vec<String> {
         let set = parse("list", text.as_bytes()).set;
