@@ -162,7 +162,10 @@ async fn a_connection_dropped_after_the_final_dot_is_tried_again() {
 
 #[tokio::test]
 async fn a_dead_host_is_tried_for_five_days_and_then_reported() {
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound but not listening: refuses, and nobody else gets the port.
+    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let dead = reserved.local_addr().unwrap().port();
     let house = House::new(dead);
     let id = house.commit(7, &["a@b.example"]).await;
     let start = house.clock.now();

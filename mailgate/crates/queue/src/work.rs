@@ -237,6 +237,11 @@ async fn record(parts: &Parts, lease: &Lease, settled: &[Settled], reports: Vec<
                 return Ended::Finished;
             }
             Ok(Recorded::Open) => return Ended::Open,
+            Err(error @ Error::Conflict(_)) => {
+                // Somebody else recorded it. The lease excludes that, so it is a bug; nothing is lost by going on.
+                tracing::error!(target: "queue", q = %lease.id(), event = "record", result = "refused", reason = %error);
+                return Ended::Open;
+            }
             Err(error) => {
                 tracing::error!(target: "queue", q = %lease.id(), event = "record", result = "deferred", reason = %error);
             }

@@ -72,7 +72,7 @@ struct Inner {
     /// Files of messages whose transaction failed, with the number of commits at that time.
     doubtful: Mutex<Vec<(u64, QueueId)>>,
     /// Locked as long as the spool is open: a second daemon would lease the same attempts.
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl std::fmt::Debug for Spool {
@@ -101,7 +101,7 @@ impl Spool {
             arrivals: Notify::new(),
             leases: Leases::default(),
             doubtful: Mutex::default(),
-            _lock: lock,
+            lock: Arc::new(lock),
         })))
     }
 
@@ -120,8 +120,7 @@ impl Spool {
         let now = self.0.clock.now();
         let new = Arc::new(self.prepare(id, envelope, content).await?);
         let inserted = Arc::clone(&new);
-        if let Err(error) = self.0.database.write(move |transaction| inserted.insert(transaction, now)).await
-        {
+        if let Err(error) = self.write((), move |transaction| inserted.insert(transaction, now)).await {
             self.doubt(std::slice::from_ref(&*new));
             return Err(error);
         }
@@ -140,6 +139,20 @@ impl Spool {
     #[must_use]
     pub fn commits(&self) -> u64 {
         self.0.database.commits()
+    }
+
+    /// Writes to the database. `guard` and the lock on the folder are kept until the change is durable or given up, even
+    /// when the caller's future is dropped meanwhile: a lease or the whole spool must not pass on while a change of
+    /// its former holder is still on its way.
+    async fn write<T, G, F>(&self, guard: G, change: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        G: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let kept = (guard, Arc::clone(&self.0.lock));
+        let written = self.0.database.write(move |transaction| Ok((change(transaction)?, kept))).await?;
+        Ok(written.0)
     }
 
     /// Remembers the files of messages that could not be committed. They must not go at once: when the fsync of the
@@ -182,7 +195,7 @@ impl Spool {
             if self.forget_doubt(id) {
                 self.0.contents.remove(vec![id]).await;
             }
-            self.0.contents.write(id, content).await?;
+            self.0.contents.write(id, content, Arc::clone(&self.0.lock)).await?;
             None
         };
         Ok(New { id, envelope, size: i64::try_from(size).unwrap_or(i64::MAX), row })

@@ -570,7 +570,10 @@ async fn the_next_host_is_asked_when_one_cannot_be_used() {
 
 #[tokio::test]
 async fn nobody_listening_is_transient_and_a_refusing_greeting_of_all_is_permanent() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound but not listening: refuses, and nobody else gets the port.
+    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = reserved.local_addr().unwrap().port();
     assert_eq!(words(&tried(&agent(closed, |_| ()), attempt(&["a@b.example"])).await), ["deferred 4.4.1"]);
     let fake = fake(&[("", SayAndClose("554 5.7.1 not from you"))]);
     assert_eq!(words(&tried(&agent(fake.port, |_| ()), attempt(&["a@b.example"])).await), ["failed 5.7.1"]);

@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mailgate_model::QueueId;
@@ -67,8 +68,8 @@ impl Contents {
         self.dir.join(id.to_string())
     }
 
-    /// Writes the file and makes it and its folder entry durable; only then may a row name it.
-    pub(super) async fn write(&self, id: QueueId, content: Bytes) -> Result<(), Error> {
+    /// Writes the file (under the spool's lock, also when the caller goes away meanwhile) and makes it and its folder entry durable; only then may a row name it.
+    pub(super) async fn write(&self, id: QueueId, content: Bytes, lock: Arc<File>) -> Result<(), Error> {
         let contents = self.clone();
         blocking(move || {
             let path = contents.path(id);
@@ -87,6 +88,7 @@ impl Contents {
                 // No row names it yet. If even this fails, the next start sweeps it.
                 let _ = fs::remove_file(&path);
             }
+            drop(lock);
             written
         })
         .await

@@ -22,7 +22,7 @@ impl Leases {
         }
         taken.extend(indices.iter().map(|index| (id, *index)));
         drop(taken);
-        Some(Lease { id, indices, leases: self.clone() })
+        Some(Lease(Arc::new(Held { id, indices, leases: self.clone() })))
     }
 
     /// All that are held at this moment.
@@ -40,9 +40,12 @@ impl Leases {
 }
 
 /// The sole right to work on some recipients of one message; ends when dropped (also by a panic or a crash), and the
-/// recipients whose outcome was not recorded are due again.
+/// recipients whose outcome was not recorded are due again. A record that is on its way keeps it too.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Lease(Arc<Held>);
+
+#[derive(Debug)]
+pub(super) struct Held {
     id: QueueId,
     indices: Vec<u32>,
     leases: Leases,
@@ -52,17 +55,22 @@ impl Lease {
     /// The message.
     #[must_use]
     pub fn id(&self) -> QueueId {
-        self.id
+        self.0.id
     }
 
     /// Indices of the recipients in the accepted envelope.
     #[must_use]
     pub fn indices(&self) -> &[u32] {
-        &self.indices
+        &self.0.indices
+    }
+
+    /// For a change on its way to the writer: keeps the lease until that is done.
+    pub(super) fn kept(&self) -> Arc<Held> {
+        Arc::clone(&self.0)
     }
 }
 
-impl Drop for Lease {
+impl Drop for Held {
     fn drop(&mut self) {
         let mut taken = self.leases.lock();
         for index in &self.indices {

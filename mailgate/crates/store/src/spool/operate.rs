@@ -281,9 +281,7 @@ impl Spool {
             detail: "deleted by the operator".to_owned(),
         })?;
         let finish = self
-            .0
-            .database
-            .write(move |transaction| {
+            .write(lease.kept(), move |transaction| {
                 transaction.execute(
                     "UPDATE recipient SET state = 'failed', changed = ?2, outcome = ?3
                      WHERE id = ?1 AND state IN ('held', 'queued')",
@@ -305,13 +303,11 @@ impl Spool {
             Selection::Domain(domain) => (None, Some(domain.as_str().to_owned())),
             Selection::Message(id) => (Some(id.bits().cast_signed()), None),
         };
-        self.0
-            .database
-            .write(move |transaction| {
-                let sql = format!("{sql} AND (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR host = ?2)");
-                Ok(transaction.execute(&sql, params![id, host, now])?)
-            })
-            .await
+        self.write((), move |transaction| {
+            let sql = format!("{sql} AND (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR host = ?2)");
+            Ok(transaction.execute(&sql, params![id, host, now])?)
+        })
+        .await
     }
 }
 

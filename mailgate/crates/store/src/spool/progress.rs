@@ -170,7 +170,8 @@ impl Spool {
     /// caller keeps the lease and tries again, for a recorded outcome is what prevents a second delivery.
     ///
     /// # Errors
-    /// [`Error::Conflict`] for a recipient that is not leased or a report without recipient; what the disk says.
+    /// [`Error::Conflict`] for a recipient that is not leased or done already, for a report without recipient or with a
+    /// used id: trying again will not help. Else what the disk says.
     pub async fn record(
         &self,
         lease: &Lease,
@@ -198,7 +199,7 @@ impl Spool {
         }
         let news = std::sync::Arc::new(news);
         let inserted = std::sync::Arc::clone(&news);
-        let written = self.0.database.write(move |transaction| {
+        let written = self.write(lease.kept(), move |transaction| {
             for one in &progress {
                 update_recipient(transaction, id, one, now)?;
             }
@@ -229,9 +230,7 @@ impl Spool {
         let oldest =
             self.0.clock.now().millis().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.0
-            .database
-            .write(move |transaction| {
+        self.write((), move |transaction| {
                 let aged = transaction.execute("DELETE FROM history WHERE finished < ?1", [oldest])?;
                 let surplus = transaction.execute(
                     "DELETE FROM history WHERE id IN (SELECT id FROM history ORDER BY finished DESC LIMIT -1 OFFSET ?1)",
@@ -307,7 +306,7 @@ fn update_recipient(
     progress: &Progress,
     now: Timestamp,
 ) -> Result<(), Error> {
-    transaction
+    let changed = transaction
         .prepare_cached(
             "UPDATE recipient
              SET state = CASE WHEN state = 'held' AND ?3 = 'queued' THEN 'held' ELSE ?3 END,
@@ -324,6 +323,10 @@ fn update_recipient(
             now.millis(),
             rows::json(&progress.outcome)?
         ])?;
+    if changed == 0 {
+        // Recorded before, or deleted: the reports that come with this must not be sent a second time.
+        return Err(Error::Conflict(format!("recipient {} of {id} is done already", progress.number)));
+    }
     Ok(())
 }
 

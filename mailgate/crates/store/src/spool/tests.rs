@@ -341,3 +341,54 @@ async fn parallel_commits_share_transactions() {
     let groups = bench.spool().commits() - before;
     assert!(groups < 80, "100 messages took {groups} transactions");
 }
+
+#[tokio::test]
+async fn an_outcome_is_recorded_once_and_its_report_sent_once() {
+    let bench = Bench::new();
+    let id = bench.commit(&["a@b.example", "c@b.example"], "x").await;
+    let lease = bench.spool().lease(id, vec![0]).unwrap();
+    let done = || progress(0, State::Delivered, Outcome::Delivered);
+    let report =
+        || Report { id: bench.id(), envelope: envelope(&["from@example.org"]), content: "dsn".into() };
+    bench.spool().record(&lease, vec![done()], vec![report()]).await.unwrap();
+    let again = bench.spool().record(&lease, vec![done()], vec![report()]).await;
+    assert!(matches!(again, Err(Error::Conflict(_))));
+    assert_eq!(bench.spool().totals().await.unwrap().messages, 2);
+}
+
+#[tokio::test]
+async fn a_record_on_its_way_keeps_lease_and_lock_when_its_caller_is_gone() {
+    let mut bench = Bench::new();
+    let id = bench.commit(&["a@b.example"], "x").await;
+    // The writer is held up, so that the record stays on its way.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (entered, inside) = tokio::sync::oneshot::channel();
+    let database = bench.spool().0.database.clone();
+    let holder = tokio::spawn(async move {
+        let hold = move |_: &Transaction<'_>| {
+            let _ = entered.send(());
+            let _ = released.recv_timeout(std::time::Duration::from_secs(10));
+            Ok(())
+        };
+        database.write(hold).await
+    });
+    inside.await.unwrap();
+    let lease = bench.spool().lease(id, vec![0]).unwrap();
+    {
+        let done = vec![progress(0, State::Delivered, Outcome::Delivered)];
+        let mut record = Box::pin(bench.spool().record(&lease, done, vec![]));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(record.as_mut().poll(&mut context).is_pending());
+    }
+    drop(lease);
+    assert!(bench.spool().lease(id, vec![0]).is_none(), "the lease went with the record");
+    let path = bench.dir.path().join("spool");
+    let clock = bench.clock.clone();
+    // The spool's last handle goes; the database lives on in `holder`.
+    drop(bench.spool.take());
+    assert!(matches!(Spool::open(&path, Arc::new(clock)), Err(Error::Busy(_))));
+    release.send(()).unwrap();
+    holder.await.unwrap().unwrap();
+    bench.reopen();
+    assert!(matches!(bench.spool().trace(id).await.unwrap(), Trace::Finished(_)));
+}
