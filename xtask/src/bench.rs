@@ -2,8 +2,11 @@
 
 use anyhow::{Result, bail};
 
+use crate::bench_kernel;
+
 /// What there is to measure: name, one line, entry.
-const BENCHES: &[(&str, &str, fn() -> Result<()>)] = &[];
+const BENCHES: &[(&str, &str, fn() -> Result<()>)] =
+    &[("kernel", "lookups in the kernel, and a million prefixes from a file", bench_kernel::run)];
 
 /// Runs the named bench, or lists them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {

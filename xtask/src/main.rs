@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 mod bench;
+mod bench_kernel;
 mod build;
 mod ebpf;
 mod lab;
