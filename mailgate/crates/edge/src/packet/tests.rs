@@ -18,7 +18,10 @@ fn name(n: usize) -> TableName {
 
 /// Tables as lists of entries, asked one by one.
 #[derive(Debug, Clone, Default)]
-struct Naive(Vec<(Action, Vec<(IpNet, bool)>)>);
+struct Naive(Vec<Listed>);
+
+/// One table: its action, and prefixes with whether they are holes.
+type Listed = (Action, Vec<(IpNet, bool)>);
 
 impl Naive {
     fn verdict(&self, ip: IpAddr) -> Verdict {
@@ -44,7 +47,7 @@ impl Naive {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let table = |(n, (action, entries)): (usize, &(Action, Vec<(IpNet, bool)>))| {
+        let table = |(n, (action, entries)): (usize, &Listed)| {
             let mut entries: Vec<Entry> = entries.iter().map(|(net, hole)| entry(*net, *hole)).collect();
             entries.sort_by_key(|entry| entry.prefix);
             Table { name: name(n), action: *action, entries: Arc::new(entries) }
