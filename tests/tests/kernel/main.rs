@@ -1,6 +1,15 @@
 //! The kernel filter in a real kernel: packets in, verdicts and counters out; real connections over a veth pair.
 //!
 //! Needs root and the feature `ebpf`; says so and counts as skipped otherwise.
+#![cfg_attr(
+    feature = "ebpf",
+    expect(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        reason = "test code outside of test functions: a failure is a failed test"
+    )
+)]
 
 #[cfg(not(feature = "ebpf"))]
 #[test]
