@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use mailgate_model::Address;
@@ -47,7 +47,10 @@ pub fn prepare(config: &mut Config) -> Result<Tour, Failure> {
         message: format!("{what} {}: {error}", file.display()),
         exit: exit::SYSTEM,
     };
-    std::fs::create_dir_all(&config.state_dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.state_dir)
         .map_err(|error| system("could not make the folder of", &error))?;
     let mut tour = match std::fs::read(&file) {
         Ok(bytes) => {

@@ -9,6 +9,9 @@
 
 mod writer;
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -80,6 +83,7 @@ impl Database {
         migrations: &'static [&'static str],
     ) -> Result<Self, Error> {
         let path = path.as_ref().to_owned();
+        create_private(&path)?;
         let mut connection = connect(&path)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         let synchronous = match durability {
@@ -232,6 +236,18 @@ impl Drop for Inner {
             // A panic of the writer itself was already logged by the panic hook.
             let _ = thread.join();
         }
+    }
+}
+
+/// Password hashes, private keys and mail are for nobody else to read, whatever the mode of the folder. SQLite gives the
+/// WAL the mode of the database.
+fn create_private(path: &Path) -> Result<(), Error> {
+    let created = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Error::io("creating", path, &error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -204,3 +204,20 @@ async fn changes_given_before_the_last_handle_is_dropped_are_made() {
     let database = Database::open(dir.path().join("words.db"), Durability::Full, &[FIRST]).unwrap();
     assert_eq!(words(&database).await, ["a"]);
 }
+
+#[test]
+fn nobody_else_may_read_the_files_even_in_an_open_folder() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let database =
+        Database::open(folder.path().join("a.db"), Durability::Full, &["CREATE TABLE t (n)"]).unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
+        names.push(entry.file_name());
+    }
+    assert!(names.len() > 1, "the WAL is looked at too: {names:?}");
+    drop(database);
+}
