@@ -58,8 +58,9 @@ impl LocalAgent {
                     "Return-Path: <{}>\r\nDelivered-To: {address}\r\n",
                     attempt.envelope.reverse_path
                 );
-                let content = with_head(&head, &attempt.content);
-                let stored = self.mailboxes.deliver(&maildir, INBOX, attempt.id, index, &content).await;
+                let content = attempt.content.clone();
+                let stored =
+                    self.mailboxes.deliver_below(&maildir, INBOX, attempt.id, index, &head, content).await;
                 stored.map_or_else(
                     |error| unavailable(attempt.id, address, &error),
                     |delivery| {

@@ -12,6 +12,9 @@ use crate::Error;
 /// Largest file that is read into memory. Far above any message limit; a file beyond it was put there by hand.
 const READ_LIMIT: u64 = 512 * 1024 * 1024;
 
+/// Lines are gathered up to this many octets for one write.
+const WRITE_SIZE: usize = 64 * 1024;
+
 /// What goes to disk, and how long it is on the wire.
 pub(super) struct Stored {
     pub(super) bytes: Bytes,
@@ -37,6 +40,67 @@ pub(super) fn to_stored(wire: &Bytes) -> Stored {
     bytes.extend_from_slice(rest);
     let wire_size = wire_size(&bytes);
     Stored { bytes: bytes.into(), wire_size }
+}
+
+/// A message on its way to disk in pieces, each of which ends with its line, so that large ones are not copied.
+pub(super) struct Outgoing<'a> {
+    pieces: &'a [Bytes],
+    form: Form,
+    /// Octets on disk.
+    pub(super) size: u64,
+    /// Octets on the wire.
+    pub(super) wire_size: u64,
+}
+
+/// How lines end on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As they came: a CR before a CRLF would not come back otherwise.
+    AsIs,
+    /// In LF.
+    Lf,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Looks through the pieces once.
+    pub(super) fn new(pieces: &'a [Bytes]) -> Self {
+        let (mut size, mut wire_size) = (0, 0);
+        for line in pieces.iter().flat_map(|piece| piece.split_inclusive(|byte| *byte == b'\n')) {
+            size += line.len() as u64;
+            if line.ends_with(b"\r\r\n") {
+                let size = pieces.iter().map(|piece| piece.len() as u64).sum();
+                let wire_size = pieces.iter().map(|piece| self::wire_size(piece)).sum();
+                return Self { pieces, form: Form::AsIs, size, wire_size };
+            }
+            match (line.ends_with(b"\r\n"), line.ends_with(b"\n")) {
+                (true, _) => size -= 1,
+                (false, true) => wire_size += 1,
+                (false, false) => {}
+            }
+            wire_size += line.len() as u64;
+        }
+        Self { pieces, form: Form::Lf, size, wire_size }
+    }
+
+    fn write_to(&self, file: &mut impl Write) -> io::Result<()> {
+        for piece in self.pieces {
+            match self.form {
+                Form::AsIs => file.write_all(piece)?,
+                Form::Lf => {
+                    for line in piece.split_inclusive(|byte| *byte == b'\n') {
+                        match line.strip_suffix(b"\r\n") {
+                            Some(text) => {
+                                file.write_all(text)?;
+                                file.write_all(b"\n")?;
+                            }
+                            None => file.write_all(line)?,
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Length with every bare LF counted as CRLF.
@@ -87,13 +151,26 @@ pub(super) fn read(file: File) -> io::Result<Vec<u8>> {
 
 /// Writes a new file that only its owner may read, and makes its content durable.
 pub(super) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    new_durable(path, |file| file.write_all(bytes))
+}
+
+/// The same for a message in pieces.
+pub(super) fn write_pieces_durably(path: &Path, outgoing: &Outgoing<'_>) -> Result<(), Error> {
+    new_durable(path, |file| {
+        let mut buffered = io::BufWriter::with_capacity(WRITE_SIZE, file);
+        outgoing.write_to(&mut buffered)?;
+        buffered.flush()
+    })
+}
+
+fn new_durable(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     OpenOptions::new()
         .create_new(true)
         .write(true)
         .mode(0o600)
         .open(path)
         .and_then(|mut file| {
-            file.write_all(bytes)?;
+            write(&mut file)?;
             file.sync_all()
         })
         .map_err(|error| {
@@ -135,6 +212,20 @@ mod tests {
             let stored = to_stored(&wire);
             proptest::prop_assert_eq!(stored.wire_size, wire.len() as u64);
             proptest::prop_assert_eq!(to_wire(stored.bytes.to_vec()), wire);
+        }
+
+        #[test]
+        fn pieces_are_written_as_the_whole_would_be(
+            head in "([ab\r]{0,3}\r\n){0,3}",
+            text in proptest::collection::vec(proptest::sample::select(b"ab\r\n\0".to_vec()), 0..40),
+        ) {
+            let whole = to_stored(&Bytes::from([head.as_bytes(), &text].concat()));
+            let pieces = [Bytes::from(head), Bytes::from(text)];
+            let outgoing = Outgoing::new(&pieces);
+            let mut written = Vec::new();
+            outgoing.write_to(&mut written).unwrap();
+            proptest::prop_assert_eq!(&written[..], &whole.bytes[..]);
+            proptest::prop_assert_eq!((outgoing.size, outgoing.wire_size), (written.len() as u64, whole.wire_size));
         }
 
         #[test]

@@ -43,6 +43,23 @@ impl Mailboxes {
         index: u32,
         content: &[u8],
     ) -> Result<Delivery, Error> {
+        self.deliver_below(maildir, mailbox, id, index, "", Bytes::copy_from_slice(content)).await
+    }
+
+    /// As [`deliver`](Self::deliver), with `head` in front: fields with their CRLF, or nothing. The content is written
+    /// as it lies in memory; no copy is made.
+    ///
+    /// # Errors
+    /// As [`deliver`](Self::deliver).
+    pub async fn deliver_below(
+        &self,
+        maildir: &Path,
+        mailbox: &str,
+        id: QueueId,
+        index: u32,
+        head: &str,
+        content: Bytes,
+    ) -> Result<Delivery, Error> {
         let name = Name::parse(mailbox)?;
         let standing = self.ledger().begin(id, index, self.now()).await?;
         if standing == Standing::Settled {
@@ -53,7 +70,7 @@ impl Mailboxes {
             name: name.clone(),
             unique: filename::of_delivery(id, index, self.hostname()),
             temporary: filename::fresh(self.now(), self.hostname()),
-            content: Bytes::copy_from_slice(content),
+            pieces: [Bytes::copy_from_slice(head.as_bytes()), content],
             search: standing == Standing::Unsettled,
         };
         let delivery = self.blocking(move || job.run()).await?;
@@ -68,7 +85,7 @@ struct Job {
     name: Name,
     unique: String,
     temporary: String,
-    content: Bytes,
+    pieces: [Bytes; 2],
     search: bool,
 }
 
@@ -83,9 +100,9 @@ impl Job {
         }
         let folder = tree::path(&self.maildir, &self.name);
         let temporary = folder.join("tmp").join(&self.temporary);
-        let stored = content::to_stored(&self.content);
-        let base = filename::with_sizes(&self.unique, stored.bytes.len() as u64, stored.wire_size);
-        content::write_durably(&temporary, &stored.bytes)?;
+        let outgoing = content::Outgoing::new(&self.pieces);
+        let base = filename::with_sizes(&self.unique, outgoing.size, outgoing.wire_size);
+        content::write_pieces_durably(&temporary, &outgoing)?;
         let new = folder.join("new");
         // A link fails when the name is taken; a rename would silently replace.
         let linked = fs::hard_link(&temporary, new.join(&base));
