@@ -3,7 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mailgate::cli::{self, exit};
 
 fn main() -> ExitCode {
-    mailgate::cli::main(mailgate::cli::Arguments::parse())
+    match cli::Arguments::try_parse() {
+        Ok(arguments) => cli::main(arguments),
+        Err(said) => {
+            // Help that was asked for goes to standard output, the rest to standard error; a closed pipe is no error.
+            let _ = said.print();
+            if said.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+        }
+    }
 }

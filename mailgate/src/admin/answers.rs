@@ -7,12 +7,12 @@ use mailgate_accounts::Secret;
 use mailgate_edge::packet::PacketFilter;
 use mailgate_edge::{Asked, Edge, Given, Query};
 use mailgate_lists::{Entry, Lists, TableName, parse_entry};
-use mailgate_model::{Clock, Domain, Span, Timestamp};
+use mailgate_model::{Clock, Domain, QueueId, Span, Timestamp};
 use mailgate_msgauth::Algorithm;
 use mailgate_net::SystemClock;
 use mailgate_queue::Queue;
 use mailgate_store::greylist::Kind;
-use mailgate_store::spool::Selection;
+use mailgate_store::spool::{Selection, Trace};
 use serde::Serialize;
 use serde_json::json;
 
@@ -210,36 +210,60 @@ impl Answers {
         };
         Ok(match call {
             Call::QueueList => Answer::done(queue.list(QUEUE_LINES, None).await.map_err(temporary)?),
-            Call::QueueShow { id } => Answer::done(queue.show(id).await.map_err(temporary)?),
+            Call::QueueShow { id } => match queue.show(id).await.map_err(temporary)? {
+                Trace::Unknown => return Err(unknown_message(id)),
+                known => Answer::done(known),
+            },
             Call::QueueFlush { id } => {
-                let which = id.map_or(Selection::All, Selection::Message);
+                let which = self.selected(id).await?;
                 recipients(queue.flush(which).await.map_err(temporary)?, "tried now")
             }
             Call::QueueHold { id } => {
-                recipients(queue.hold(Selection::Message(id)).await.map_err(temporary)?, "on hold")
+                recipients(queue.hold(self.selected(Some(id)).await?).await.map_err(temporary)?, "on hold")
             }
-            Call::QueueRelease { id } => {
-                recipients(queue.release(Selection::Message(id)).await.map_err(temporary)?, "released")
-            }
+            Call::QueueRelease { id } => recipients(
+                queue.release(self.selected(Some(id)).await?).await.map_err(temporary)?,
+                "released",
+            ),
             Call::QueueDelete { id } => match queue.delete(id).await.map_err(data)? {
                 true => Answer::done(format!("{id} deleted, without a DSN")),
-                false => {
-                    return Err(Failure {
-                        message: format!("no message {id} in the queue"),
-                        exit: exit::DATA,
-                    });
-                }
+                false => return Err(unknown_message(id)),
             },
             other => {
                 return Err(Failure { message: format!("nobody answers {other:?}"), exit: exit::SOFTWARE });
             }
         })
     }
+
+    /// What an order is for; an id that is not in the queue is a mistake, not nothing to do.
+    async fn selected(&self, id: Option<QueueId>) -> Result<Selection> {
+        let Some(id) = id else { return Ok(Selection::All) };
+        match self.queue.show(id).await.map_err(temporary)? {
+            Trace::Queued(_) => Ok(Selection::Message(id)),
+            Trace::Finished(_) | Trace::Unknown => Err(unknown_message(id)),
+        }
+    }
+}
+
+fn unknown_message(id: QueueId) -> Failure {
+    Failure { message: format!("no message {id} in the queue"), exit: exit::DATA }
 }
 
 /// Answers a call about records while no daemon runs.
 pub async fn answer_records(place: &Place, call: Call) -> Answer {
     let opened = place.load().and_then(|config| {
+        let records = config.state_dir.join("records.db");
+        // Looking must not make a state folder where somebody mistyped its name.
+        if !records.exists() && !matches!(call, Call::DomainAdd { .. }) {
+            return Err(Failure {
+                message: format!(
+                    "nothing is kept in {} yet; name another folder with --state-dir, or begin with \
+                     `mailgate domain add example.org`",
+                    config.state_dir.display()
+                ),
+                exit: exit::DATA,
+            });
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         Records::open(&config, &clock)
     });
@@ -299,18 +323,24 @@ async fn dkim_create(people: &Records, domain: &Domain, selector: &str, algorith
         message: format!("found algorithm {algorithm:?}, expected rsa or ed25519"),
         exit: exit::DATA,
     })?;
+    expect_local(people, domain).await?;
     let key = people.signer.create_key(domain, selector, algorithm).await.map_err(data)?;
     Ok(Answer::done([zone_line(&key.name, &key.record)]))
 }
 
+async fn expect_local(people: &Records, domain: &Domain) -> Result<()> {
+    if people.accounts.is_local(domain).await.map_err(data)? {
+        return Ok(());
+    }
+    Err(Failure {
+        message: format!("{domain} is not local; add it with `mailgate domain add {domain}`"),
+        exit: exit::DATA,
+    })
+}
+
 /// What a domain should publish: MX, SPF, DKIM, DMARC.
 async fn dns_records(people: &Records, domain: &Domain) -> Result<Answer> {
-    if !people.accounts.is_local(domain).await.map_err(data)? {
-        return Err(Failure {
-            message: format!("{domain} is not local; add it with `mailgate domain add {domain}`"),
-            exit: exit::DATA,
-        });
-    }
+    expect_local(people, domain).await?;
     let hostname = people.hostname.as_ref().unwrap_or(domain);
     let mut lines =
         vec![format!("{domain}.\tIN MX 10 {hostname}."), zone_line(domain.as_str(), "v=spf1 mx -all")];

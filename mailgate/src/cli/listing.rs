@@ -93,6 +93,12 @@ fn write_card(object: &Value, depth: usize, text: &mut String) {
                     text.push_str(&format!("{indent}  {}\n", line.join(" ")));
                 }
             }
+            Value::Array(lines) if full(value).chars().count() > CELL_LIMIT => {
+                text.push_str(&format!("{indent}{key}\n"));
+                for line in lines {
+                    text.push_str(&format!("{indent}  {}\n", full(line)));
+                }
+            }
             Value::Object(_) => {
                 text.push_str(&format!("{indent}{key}\n"));
                 write_card(value, depth + 1, text);
@@ -122,6 +128,7 @@ fn full(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(full).collect::<Vec<_>>().join(", "),
         Value::Object(fields) => fields.values().map(full).collect::<Vec<_>>().join(" "),
         Value::Bool(true) => "yes".to_owned(),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{exit, failure};
 use crate::admin::Failure;
-use crate::config::{Config, Place};
+use crate::config::{self, Config, Place};
 use crate::{tour, wire};
 
 /// How to start.
@@ -23,13 +23,20 @@ pub(super) struct CheckArguments {}
 
 /// Reads the configuration and says that it is well, or everything that is not.
 pub(super) fn check(place: &Place, _: CheckArguments, json: bool) -> Result<(), Failure> {
+    if json {
+        let (name, text) = place.text()?;
+        let problems = config::parse(&name, &text).err();
+        let listed = problems.as_ref().map(|problems| problems.problems.as_slice()).unwrap_or_default();
+        super::print(&serde_json::json!({ "file": name, "problems": listed }), &super::Show::Card, true);
+        return problems.map_or(Ok(()), |problems| Err(failure(exit::CONFIG, problems.to_string())));
+    }
     let config = place.load()?;
     let name =
         place.file.as_ref().map_or("the built-in default".to_owned(), |file| file.display().to_string());
     super::print(
         &serde_json::json!(format!("{name} is well: {}", config.summary())),
         &super::Show::Card,
-        json,
+        false,
     );
     Ok(())
 }

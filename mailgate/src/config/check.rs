@@ -1,29 +1,46 @@
 //! What no single key can know.
 
 use super::file::Config;
-use super::problems::Problems;
+use super::problems::{Problems, line_with};
 
 /// Adds what is wrong between keys.
 pub(super) fn check(config: &Config, text: &str, problems: &mut Problems) {
+    if let Err(message) = config.own_name() {
+        problems.at(text, "hostname", message);
+    }
     for problem in config.lists.problems() {
-        problems.at(text, "[lists", problem);
+        // `source NAME: ...`, where NAME stands in quotes in the file.
+        let source = problem.strip_prefix("source ").and_then(|rest| rest.split_once(": "));
+        let line = source.and_then(|(name, _)| line_with(text, &format!("\"{name}\"")));
+        problems.push(line.or_else(|| line_with(text, "[[lists.")).unwrap_or(0), problem);
     }
     for problem in config.edge.problems() {
-        problems.at(text, "[edge", problem);
+        let key = problem.split(':').next().unwrap_or_default().to_owned();
+        problems.at(text, &key, problem);
     }
     for problem in config.queue.problems() {
-        problems.at(text, "[queue", problem);
+        in_table(text, "queue", &problem, problems);
+    }
+    for problem in config.delivery.problems() {
+        in_table(text, "delivery", &problem, problems);
     }
     for (key, found, expected) in config.smtp.problems() {
-        let last = key.rsplit('.').next().unwrap_or(key);
-        problems.at(text, last, format!("{key}: found {found}, expected {expected}"));
+        problems.at(text, key, format!("{key}: found {found}, expected {expected}"));
     }
     for pair in &config.net.tls.pair {
         for path in [&pair.certificate, &pair.key] {
             if !path.exists() {
-                let name = path.display().to_string();
-                problems.at(text, &name, format!("{name} does not exist, expected a PEM file"));
+                let line = line_with(text, &format!("\"{}\"", path.display()));
+                let message = format!("{} does not exist, expected a PEM file", path.display());
+                problems.push(line.unwrap_or(0), message);
             }
         }
     }
+    problems.sort();
+}
+
+/// A sentence that begins with a key of `table`.
+fn in_table(text: &str, table: &str, problem: &str, problems: &mut Problems) {
+    let key = problem.split(' ').next().unwrap_or_default();
+    problems.at(text, &format!("{table}.{key}"), format!("{table}.{problem}"));
 }

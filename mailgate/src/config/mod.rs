@@ -35,16 +35,7 @@ impl Place {
     /// # Errors
     /// All problems, or why the file could not be read.
     pub fn load(&self) -> Result<Config, Failure> {
-        let (name, text) = match &self.file {
-            None => ("default.toml (built in)".to_owned(), DEFAULT.to_owned()),
-            Some(file) => (
-                file.display().to_string(),
-                std::fs::read_to_string(file).map_err(|error| Failure {
-                    message: format!("{} could not be read: {error}", file.display()),
-                    exit: exit::CONFIG,
-                })?,
-            ),
-        };
+        let (name, text) = self.text()?;
         let mut config = parse(&name, &text)
             .map_err(|problems| Failure { message: problems.to_string(), exit: exit::CONFIG })?;
         if let Some(state_dir) = &self.state_dir {
@@ -54,6 +45,22 @@ impl Place {
             config.admin.control = Some(control.clone());
         }
         Ok(config)
+    }
+
+    /// Name and text of the file, or of the embedded default.
+    ///
+    /// # Errors
+    /// Why the file could not be read.
+    pub fn text(&self) -> Result<(String, String), Failure> {
+        let Some(file) = &self.file else {
+            return Ok(("default.toml (built in)".to_owned(), DEFAULT.to_owned()));
+        };
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).map_err(|error| Failure {
+            message: format!("{name} could not be read: {error}"),
+            exit: exit::CONFIG,
+        })?;
+        Ok((name, text))
     }
 
     /// The control socket: as the command line says, else as the file says.
@@ -88,3 +95,6 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
 pub fn below(state_dir: &Path, path: &Path) -> PathBuf {
     state_dir.join(path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,11 +31,49 @@ impl Problems {
         self.problems.is_empty()
     }
 
-    /// A problem at the first line that contains `needle`; at the whole file when none does.
-    pub(super) fn at(&mut self, text: &str, needle: &str, message: impl Into<String>) {
-        let line = text.lines().position(|line| !line.trim_start().starts_with('#') && line.contains(needle));
-        self.problems.push(Problem { line: line.map_or(0, |index| index + 1), message: message.into() });
+    /// A problem of the key with this dotted name: at its line, else at the first line with a text that the message
+    /// quotes, else at the heading of its table, else at the whole file.
+    pub(super) fn at(&mut self, text: &str, key: &str, message: impl Into<String>) {
+        let message = message.into();
+        let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let quoted = message.split('"').nth(1).map(|inner| format!("\"{inner}\""));
+        let line = line_of_key(text, table, last)
+            .or_else(|| quoted.and_then(|quoted| line_with(text, &quoted)))
+            .or_else(|| line_with(text, &format!("[{key}]")))
+            .or_else(|| line_with(text, &format!("[{table}]")))
+            .unwrap_or(0);
+        self.problems.push(Problem { line, message });
     }
+
+    pub(super) fn push(&mut self, line: usize, message: String) {
+        self.problems.push(Problem { line, message });
+    }
+
+    /// In the order of lines, as people go through a file.
+    pub(super) fn sort(&mut self) {
+        self.problems.sort_by_key(|problem| problem.line);
+    }
+}
+
+/// Number of the line that sets `key` in `[table]` or in one of `[[table]]`.
+fn line_of_key(text: &str, table: &str, key: &str) -> Option<usize> {
+    let mut here = "";
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            here = line.split(']').next().unwrap_or_default().trim_start_matches('[').trim();
+        } else if here == table
+            && line.split_once('=').is_some_and(|(name, _)| name.trim().trim_matches('"') == key)
+        {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+pub(super) fn line_with(text: &str, needle: &str) -> Option<usize> {
+    let found = text.lines().position(|line| !line.trim_start().starts_with('#') && line.contains(needle));
+    found.map(|index| index + 1)
 }
 
 impl fmt::Display for Problems {
@@ -59,33 +97,58 @@ pub(super) fn read(name: &str, text: &str) -> (Option<Config>, Problems) {
     while problems.problems.len() < PROBLEM_LIMIT {
         match toml::from_str::<Config>(&rest) {
             Ok(config) => {
-                problems.problems.sort_by_key(|problem| problem.line);
+                problems.sort();
                 return (Some(config), problems);
             }
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
-                let line = rest.get(..span.start).map_or(1, |before| before.matches('\n').count() + 1);
-                problems.problems.push(Problem { line, message: error.message().replace('\n', "; ") });
-                let Some(blanked) = blank(&rest, &span) else { break };
+                let Some(extent) = extent(&rest, &span) else { break };
+                let lines = line_at(&rest, extent.start)..=line_at(&rest, extent.end);
+                let told = problems.problems.iter().any(|problem| lines.contains(&problem.line));
+                // What is missing because its line was wrong, and was blanked, was told already.
+                if !(told && error.message().starts_with("missing field")) {
+                    let line = line_at(&rest, span.start);
+                    problems.problems.push(Problem { line, message: sentence(&error, &rest, &span) });
+                }
+                let Some(blanked) = blank(&rest, &extent) else { break };
                 rest = blanked;
             }
         }
     }
-    problems.problems.sort_by_key(|problem| problem.line);
+    problems.sort();
     (None, problems)
 }
 
-/// `text` with the lines of `span` made empty; a table's heading takes its keys along. `None` when that changes nothing.
-fn blank(text: &str, span: &Range<usize>) -> Option<String> {
+fn line_at(text: &str, at: usize) -> usize {
+    text.get(..at).map_or(1, |before| before.matches('\n').count() + 1)
+}
+
+/// The parser's words, with what was found and an example where it leaves them out.
+fn sentence(error: &toml::de::Error, text: &str, span: &Range<usize>) -> String {
+    let expected = match error.message() {
+        "invalid socket address syntax" => "an address with its port such as \"192.0.2.1:25\" or \"[::]:25\"",
+        "invalid IP address syntax" => "an address such as \"192.0.2.1\" or \"2001:db8::1\"",
+        other => return other.replace('\n', "; "),
+    };
+    format!("found {}, expected {expected}", text.get(span.clone()).unwrap_or_default())
+}
+
+/// The whole lines of `span`; a table's heading takes its keys along.
+fn extent(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
     let start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
     let mut end = text.get(span.end..)?.find('\n').map_or(text.len(), |at| span.end + at);
     if text.get(start..)?.trim_start().starts_with('[') {
         let after = text.get(end..)?;
         end = after.find("\n[").map_or(text.len(), |at| end + at);
     }
-    let lines: String = text.get(start..end)?.chars().filter(|c| *c == '\n').collect();
+    Some(start..end)
+}
+
+/// `text` with those lines made empty. `None` when that changes nothing.
+fn blank(text: &str, extent: &Range<usize>) -> Option<String> {
     // Blank lines keep the numbers of all later lines.
-    let blanked = format!("{}{lines}{}", text.get(..start)?, text.get(end..)?);
+    let lines: String = text.get(extent.clone())?.chars().filter(|c| *c == '\n').collect();
+    let blanked = format!("{}{lines}{}", text.get(..extent.start)?, text.get(extent.end..)?);
     (blanked.trim() != text.trim()).then_some(blanked)
 }
 
@@ -100,5 +163,24 @@ mod tests {
         let lines: Vec<usize> = problems.problems.iter().map(|problem| problem.line).collect();
         assert_eq!(lines, [1, 2, 4, 5], "{problems}");
         assert!(problems.to_string().starts_with("4 problems in x.toml\n  x.toml:1: "), "{problems}");
+    }
+
+    #[test]
+    fn a_field_whose_line_was_wrong_is_not_told_to_be_missing_as_well() {
+        let text = "[[lists.source]]\nkind = \"ftp\"\npath = \"/x\"\n\n[[lists.source]]\npath = \"/x\"\n";
+        let (_, problems) = read("x.toml", text);
+        let told: Vec<(usize, bool)> = problems
+            .problems
+            .iter()
+            .map(|problem| (problem.line, problem.message.starts_with("missing field")))
+            .collect();
+        assert_eq!(told, [(2, false), (5, true)], "{problems}");
+    }
+
+    #[test]
+    fn a_listener_without_port_is_told_with_an_example() {
+        let (_, problems) = read("x.toml", "[smtp.mx]\nlisten = [\"0.0.0.0\"]\n");
+        assert!(problems.to_string().contains("x.toml:2: found "), "{problems}");
+        assert!(problems.to_string().contains("\"[::]:25\""), "{problems}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mailgate_access::imap;
 use mailgate_edge::Edge;
-use mailgate_edge::packet::PacketFilter;
+use mailgate_edge::packet::{PacketFilter, Where};
 use mailgate_model::{Client, Clock, IdGenerator, Service, SessionId};
 use mailgate_net::{Limits, Stream, Tls};
 use tokio::net::{TcpListener, TcpStream};
@@ -82,7 +82,8 @@ pub(super) fn open(
     let msa_tls = listen_at(&config.smtp.msa.submissions)?;
     let imap = listen_at(&config.access.imap.listen)?;
     let imap_tls = listen_at(&config.access.imap.listen_tls)?;
-    let steered = steered(filter);
+    // Who passes the greylist goes on here in place, so there is nothing to steer to where no mail is received.
+    let steered = if config.smtp.mx.listen.is_empty() { None } else { steered(filter) };
     let ports = Ports {
         mx: first_port(&mx),
         msa: first_port(&msa),
@@ -116,6 +117,9 @@ pub(super) fn open(
 /// The listener to which the kernel gives unlisted and listed sources of port 25; bypassed ones reach the port itself.
 /// Without a kernel filter there is none, and all reach the port. Both ways end in the edge, which asks the same tables.
 fn steered(filter: &dyn PacketFilter) -> Option<TcpListener> {
+    if filter.status().acts == Where::Memory {
+        return None;
+    }
     let address = |ip: IpAddr| SocketAddr::new(ip, 0);
     // One socket for both families; on a host without IPv6 for the one there is.
     let listener = mailgate_net::listen_dual(address(Ipv6Addr::LOCALHOST.into()))

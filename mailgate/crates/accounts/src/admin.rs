@@ -201,6 +201,10 @@ impl Accounts {
     /// When the domain is not local or the address is an account.
     pub async fn add_alias(&self, source: &str, targets: &[Address]) -> Result<(), Error> {
         let source = AliasSource::parse(source).map_err(Error::Malformed)?;
+        // The address is no account, else it could not be an alias.
+        if targets.iter().any(|target| target.to_string() == source.to_string()) {
+            return Err(Error::Malformed(format!("{source} would lead to itself")));
+        }
         Ok(self.0.records.add_alias(&source, targets).await?)
     }
 

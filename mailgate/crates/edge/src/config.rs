@@ -220,6 +220,11 @@ impl Config {
             (Span::from_millis(10)..=Span::from_secs(10)).contains(&interval),
             format!("edge.tarpit.interval: found {interval}, expected 10ms to 10s, for example \"1s\""),
         );
+        let instance = &self.packet.instance;
+        want(
+            self.packet.instance_fits(),
+            format!("edge.packet.instance: found {instance:?}, expected 1 to 32 of a-z A-Z 0-9 - _"),
+        );
         let capacity = self.tarpit.capacity;
         want(
             (1..=1_000_000).contains(&capacity),

@@ -64,17 +64,19 @@ impl Config {
         self.pin_dir.join(&self.instance)
     }
 
+    /// Whether the instance can be the name of a folder.
+    pub(crate) fn instance_fits(&self) -> bool {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        (1..=Self::INSTANCE_LIMIT).contains(&self.instance.len()) && self.instance.bytes().all(fits)
+    }
+
     /// `Err` with the reason when the configuration itself keeps the filter out of the kernel.
     pub(super) fn refuses_kernel(&self) -> Result<(), String> {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if self.mode == Mode::Off {
             Err("it is switched off (mode = \"off\")".to_owned())
         } else if self.interfaces.is_empty() {
             Err("no interfaces are configured".to_owned())
-        } else if self.instance.is_empty()
-            || self.instance.len() > Self::INSTANCE_LIMIT
-            || !self.instance.bytes().all(fits)
-        {
+        } else if !self.instance_fits() {
             Err(format!("found instance {:?}, expected 1 to 32 of a-z A-Z 0-9 - _", self.instance))
         } else {
             Ok(())
