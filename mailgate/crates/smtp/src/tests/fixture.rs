@@ -1,8 +1,8 @@
 //! A server in a folder of its own, a DNS that knows a few names, and a client that checks what it hears.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Parts, Resumed, Server};
+use crate::{Config, Learn, Parts, Resumed, Server};
 
 /// Nothing on loopback takes longer unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +38,7 @@ pub(super) struct Place {
     pub(super) clock: ManualClock,
     pub(super) tls: Tls,
     pub(super) shutdown: CancellationToken,
+    pub(super) accepted: Arc<Accepted>,
     _folder: TempDir,
 }
 
@@ -63,6 +64,7 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
     let tls = Tls::open(&TlsConfig::default(), folder.path(), &hostname).unwrap();
     let spool = Spool::open(folder.path().join("spool"), Arc::new(clock.clone())).unwrap();
     let shutdown = CancellationToken::new();
+    let accepted = Arc::new(Accepted::default());
     let server = Server::new(Parts {
         config,
         hostname: hostname.clone(),
@@ -74,17 +76,20 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
         tls: tls.clone(),
         clock: Arc::new(clock.clone()),
         ids: Arc::new(IdGenerator::new(1)),
-        learn: Arc::new(Deaf),
+        learn: accepted.clone(),
         shutdown: shutdown.clone(),
     });
-    Place { server, spool, clock, tls, shutdown, _folder: folder }
+    Place { server, spool, clock, tls, shutdown, accepted, _folder: folder }
 }
 
-/// Nobody learns here.
-struct Deaf;
+/// Whose messages were accepted on port 25.
+#[derive(Default)]
+pub(super) struct Accepted(pub(super) Mutex<Vec<IpAddr>>);
 
-impl crate::Learn for Deaf {
-    fn accepted(&self, _: std::net::IpAddr) {}
+impl Learn for Accepted {
+    fn accepted(&self, ip: IpAddr) {
+        self.0.lock().unwrap().push(ip);
+    }
 }
 
 /// Accounts alice, bob and postmaster at example.org; alias both for alice and bob.

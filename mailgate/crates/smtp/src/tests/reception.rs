@@ -210,3 +210,22 @@ async fn a_client_that_vanishes_inside_the_content_leaves_nothing() {
     assert!(place.contents().await.is_empty());
     assert!(place.server.budget.has_room_for(256 * 1024 * 1024), "its memory was given back");
 }
+
+#[tokio::test]
+async fn first_contact_hears_of_accepted_messages_of_strangers_and_of_nothing_else() {
+    let place = place().await;
+    let mut peer = place.mx_greeted().await;
+    peer.says("MAIL FROM:<a@client.example>", "250").await;
+    peer.says("RCPT TO:<nobody@example.org>", "550").await;
+    peer.says("RSET", "250").await;
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.data("From: a@client.example\r\n\nbare\r\n", "550").await;
+    assert!(place.accepted.0.lock().unwrap().is_empty());
+    peer.envelope("a@client.example", &["alice@example.org"]).await;
+    peer.data(CONTENT, "250 2.0.0").await;
+    let mut alice = place.alice().await;
+    alice.envelope("alice@example.org", &["bob@example.org"]).await;
+    alice.data(&CONTENT.replace("a@client.example", "alice@example.org"), "250 2.0.0").await;
+    let loopback: std::net::IpAddr = "127.0.0.1".parse().unwrap();
+    assert_eq!(*place.accepted.0.lock().unwrap(), [loopback]);
+}
