@@ -60,7 +60,7 @@ struct Source {
     origin: Origin,
     table: TableIndex,
     path: PathBuf,
-    /// What the file looked like when it was last read.
+    /// What the file looked like when it was last read; `None` when it has to be read anew.
     read: Option<Signature>,
     /// What is wrong with it now.
     error: Option<String>,
@@ -115,7 +115,7 @@ impl Source {
     /// Whether what was seen differs from what is known.
     fn is_news(&self, seen: &Result<Signature, String>) -> bool {
         match seen {
-            Ok(signature) => self.error.is_some() || self.read != Some(*signature),
+            Ok(signature) => self.read != Some(*signature),
             Err(said) => self.error.as_ref() != Some(said),
         }
     }
@@ -131,13 +131,16 @@ impl Source {
         let parse = move || read(&path).map(|text| cidr::parse(&path.to_string_lossy(), &text));
         let parsed = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
             Ok(parsed) => parsed,
-            Err(error) => {
-                // Tried again at the next look, told once.
-                self.read = None;
-                let said = error.to_string();
-                return if self.error.as_ref() == Some(&said) { Ok(()) } else { self.fail(said).await };
-            }
+            // Tried again at the next look.
+            Err(error) => return self.fail(error.to_string()).await,
         };
+        if let (true, Some(first)) = (parsed.set.is_empty(), parsed.problems.first()) {
+            // An error page instead of a list, for instance. Not tried again before it changes.
+            let said = format!("no line of {} can be read, first: {first}", parsed.refused);
+            self.fail(said).await?;
+            self.read = Some(signature);
+            return Ok(());
+        }
         for problem in &parsed.problems {
             tracing::warn!(target: "lists", event = "skip", reason = problem);
         }
@@ -167,8 +170,12 @@ impl Source {
         Ok(())
     }
 
-    /// Keeps the last good set and says why.
+    /// Keeps the last good set and says why, once.
     async fn fail(&mut self, said: String) -> Result<(), Error> {
+        self.read = None;
+        if self.error.as_ref() == Some(&said) {
+            return Ok(());
+        }
         tracing::warn!(target: "lists", event = "fail", path = %self.path.display(), error = said);
         self.error = Some(said.clone());
         let origin = self.origin;

@@ -205,6 +205,11 @@ impl<S> PrefixSet<S> {
         }
     }
 
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
     /// Sorts; of entries with the same prefix the last stays.
     pub(crate) fn sort_last(&mut self) {
         self.v4.reverse();

@@ -182,3 +182,20 @@ async fn what_is_not_a_file_is_refused_instead_of_waited_for() {
     let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
     assert!(row.error.unwrap().contains("expected a file"));
 }
+
+#[tokio::test]
+async fn an_error_page_in_place_of_the_list_keeps_the_last_good_set_and_an_empty_list_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), folder.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32"]).await;
+    fs::write(&path, "<html>\n<h1>503</h1>\n").unwrap();
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 1);
+    let said = row.error.unwrap();
+    assert!(said.starts_with("no line of 2 can be read, first: "), "{said}");
+    fs::write(&path, "# nobody today\n").unwrap();
+    station.told(&[]).await;
+    station.sees("the recovery", |row| row.state == SourceState::Good).await;
+}
