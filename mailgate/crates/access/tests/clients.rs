@@ -1,5 +1,15 @@
 //! Mail clients that others wrote, against our server on loopback. A client that is not installed is skipped and named.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "a test that fails should fail loudly"
+)]
+
 mod house;
 
 use std::fs;

@@ -1,5 +1,15 @@
 //! Sessions over real sockets, line by line.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    reason = "a test that fails should fail loudly"
+)]
+
 mod house;
 
 use std::fs;
@@ -404,6 +414,22 @@ impl Peer {
     async fn line_is_bye(&mut self) -> bool {
         matches!(tokio::time::timeout(Duration::from_millis(200), self.line()).await, Ok(line) if line.starts_with("* BYE"))
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_log_in_or_falls_silent_is_let_go() {
+    let house = House::with(|config| {
+        config.login_limit = mailgate_model::Span::from_millis(500);
+        config.autologout = mailgate_model::Span::from_millis(700);
+    })
+    .await;
+    let mut stranger = house.connect().await;
+    assert!(stranger.rest().await.starts_with("* BYE Login"));
+    let mut silent = house.login().await;
+    assert!(silent.rest().await.starts_with("* BYE Autologout"));
+    let mut idle = house.login().await;
+    idle.send(b"i IDLE\r\n").await;
+    assert!(idle.rest().await.contains("* BYE"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

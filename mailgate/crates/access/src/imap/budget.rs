@@ -1,11 +1,16 @@
 //! Memory for message contents of all sessions together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use mailgate_model::Clock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// One permit stands for so many octets.
 const UNIT: usize = 16 * 1024;
+
+/// How long a message waits for memory that others use.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Clones share it.
 #[derive(Debug, Clone)]
@@ -20,8 +25,16 @@ impl Budget {
         Self { permits: Arc::new(Semaphore::new(total)), total }
     }
 
+    /// As [`share`](Self::share), but for a minute at most: a client is better told to come again than kept waiting.
+    pub(crate) async fn share_soon(&self, octets: u64, clock: &dyn Clock) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            share = self.share(octets) => share,
+            () = clock.sleep(PATIENCE) => None,
+        }
+    }
+
     /// Waits until there is room for `octets`; what is larger than all of it gets all of it. Given back when dropped.
-    pub(crate) async fn share(&self, octets: u64) -> Option<OwnedSemaphorePermit> {
+    async fn share(&self, octets: u64) -> Option<OwnedSemaphorePermit> {
         let units = usize::try_from(octets).unwrap_or(usize::MAX).div_ceil(UNIT).clamp(1, self.total);
         Arc::clone(&self.permits).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailgate_model::{Clock, TlsFacts};
+use mailgate_model::{Clock, Timestamp, TlsFacts};
 use mailgate_net::{Stream, Tls};
 use mailgate_proto::imap::{Announced, Input, Limits, Misbehaved, Reader, Writer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +45,15 @@ impl End {
             Self::Stuck => "peer-does-not-read".to_owned(),
         }
     }
+}
+
+/// How long the server waits for the peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    /// So long from the last octet.
+    Silence(Duration),
+    /// Up to this time.
+    Until(Timestamp),
 }
 
 /// What came in.
@@ -104,8 +113,8 @@ impl Connection {
         self.reader.has_pending()
     }
 
-    /// The next command; `limit` is how long the peer may be silent. What was written leaves before waiting.
-    pub(crate) async fn receive(&mut self, limit: Duration, late: Bye) -> Result<Received, End> {
+    /// The next command. What was written leaves before waiting.
+    pub(crate) async fn receive(&mut self, patience: Patience) -> Result<Received, End> {
         loop {
             match self.reader.advance() {
                 Ok(Input::Command(command)) => return Ok(Received::Command(command)),
@@ -113,13 +122,16 @@ impl Connection {
                 Ok(Input::Discarded) => {}
                 Ok(Input::More) => {
                     self.flush().await?;
-                    let silence = self.clock.sleep(limit);
+                    let (limit, late) = match patience {
+                        Patience::Silence(span) => (self.clock.sleep(span), Bye::Autologout),
+                        Patience::Until(time) => (self.clock.sleep_until(time), Bye::LoginLimit),
+                    };
                     let shutdown = self.shutdown.clone();
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return Err(End::Bye(Bye::ShuttingDown)),
                         read = self.read() => read?,
-                        () = silence => return Err(End::Bye(late)),
+                        () = limit => return Err(End::Bye(late)),
                     }
                 }
                 Err(Misbehaved::LineTooLong | Misbehaved::Literals) => {

@@ -171,8 +171,9 @@ pub(crate) enum Bye {
     LineTooLong,
     LiteralTooBig,
     LoginLimit,
-    MailboxGone,
     Logout,
+    MailboxGone,
+    Misbehaved,
     ShuttingDown,
     WrongPasswords,
 }
@@ -186,6 +187,7 @@ impl Bye {
             Self::LiteralTooBig => "Literal too large",
             Self::LoginLimit => "Login took too long",
             Self::MailboxGone => "The mailbox is gone",
+            Self::Misbehaved => "That is not how IMAP is spoken",
             Self::Logout => "Good bye",
             Self::ShuttingDown => "Shutting down",
             Self::WrongPasswords => "Too many wrong passwords",

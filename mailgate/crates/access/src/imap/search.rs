@@ -97,7 +97,7 @@ impl Session {
         facts: Facts,
     ) -> Result<bool, Fault> {
         // The content, its decoded text and its lower-case copy.
-        let _share = self.server.budget.share(facts.size.saturating_mul(3)).await;
+        let _share = self.room_for(facts.size.saturating_mul(3)).await?;
         let Some(content) = self.opened()?.selected.content(entry.uid).await? else { return Ok(false) };
         let opened = Opened::new(content).await?;
         let test = std::sync::Arc::clone(test);

@@ -8,15 +8,14 @@
 //! | ended | LOGOUT, limits, shutdown, a lost connection |
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use mailgate_model::{Client, SessionId};
+use mailgate_model::{Client, SessionId, Timestamp};
 use mailgate_proto::imap::{Announced, Command, Numbering, Tagged, utf7};
 use mailgate_store::mailboxes::{Maildir, Name};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::{Connection, End, Received};
+use super::connection::{Connection, End, Patience, Received};
 use super::reply::{Bye, Reply};
 use super::server::{Seat, Server};
 use super::view::{Expunges, View};
@@ -73,6 +72,7 @@ pub(crate) struct Session {
     pub(crate) view: Option<View>,
     pub(crate) wrong_passwords: u32,
     early_nonsense: u32,
+    begun: Timestamp,
     /// Memory for the message that APPEND brings.
     incoming: Option<OwnedSemaphorePermit>,
 }
@@ -80,6 +80,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(server: Arc<Server>, connection: Connection, client: Client, id: SessionId) -> Self {
         Self {
+            begun: server.parts.clock.now(),
             server,
             connection,
             client,
@@ -118,20 +119,19 @@ impl Session {
         }
     }
 
-    /// How long the peer may be silent.
-    pub(crate) fn patience(&self) -> (Duration, Bye) {
+    /// How long the peer may be silent; before login, how long it may take in all, however it spreads its octets.
+    pub(crate) fn patience(&self) -> Patience {
         let config = &self.server.parts.config;
         match self.login {
-            Some(_) => (config.autologout.duration(), Bye::Autologout),
-            None => (config.login_limit.duration(), Bye::LoginLimit),
+            Some(_) => Patience::Silence(config.autologout.duration()),
+            None => Patience::Until(self.begun.plus(config.login_limit.duration())),
         }
     }
 
     /// The next command; `None` when a literal of it was refused.
     async fn receive(&mut self) -> Result<Option<Bytes>, End> {
         loop {
-            let (limit, late) = self.patience();
-            match self.connection.receive(limit, late).await? {
+            match self.connection.receive(self.patience()).await? {
                 Received::Command(command) => return Ok(Some(command)),
                 Received::Literal(literal) => {
                     if !self.admit(literal).await? {
@@ -153,13 +153,10 @@ impl Session {
         if literal.size <= limit {
             if literal.size > SMALL_LITERAL {
                 self.incoming = None;
-                let share = self.server.budget.share(literal.size);
-                tokio::select! {
-                    share = share => self.incoming = share,
-                    () = self.server.parts.clock.sleep(Duration::from_secs(30)) => {
-                        self.refuse(&tag, literal, &Reply::busy())?;
-                        return Ok(false);
-                    }
+                self.incoming = self.server.budget.share_soon(literal.size, &*self.server.parts.clock).await;
+                if self.incoming.is_none() {
+                    self.refuse(&tag, literal, &Reply::busy())?;
+                    return Ok(false);
                 }
             }
             self.connection.allow();
@@ -220,7 +217,7 @@ impl Session {
         if self.login.is_none() {
             self.early_nonsense += 1;
             if self.early_nonsense > EARLY_NONSENSE {
-                return Err(End::Bye(Bye::LoginLimit));
+                return Err(End::Bye(Bye::Misbehaved));
             }
         }
         Ok(())

@@ -162,12 +162,17 @@ impl View {
                 if numbers.last() > count || (count == 0 && set.has_largest()) {
                     return Err(Reply::no_such_message());
                 }
-                Ok((1..=count).filter(|n| numbers.contains(*n)).map(|n| n as usize - 1).collect())
+                // Not more than one range can reach each place, so this is as long as the answer.
+                let ranges = numbers.pairs().map(|(first, last)| first as usize - 1..last as usize);
+                Ok(ranges.flatten().collect())
             }
             Numbering::Uid => {
                 let uids = set.resolve(self.entries.last().map_or(0, |entry| entry.uid));
-                let found = self.entries.iter().enumerate().filter(|(_, entry)| uids.contains(entry.uid));
-                Ok(found.map(|(at, _)| at).collect())
+                let place = |uid: u32| self.entries.partition_point(|entry| entry.uid < uid);
+                let ranges = uids
+                    .pairs()
+                    .map(|(first, last)| place(first)..last.checked_add(1).map_or(self.entries.len(), place));
+                Ok(ranges.flatten().collect())
             }
         }
     }

@@ -65,6 +65,11 @@ impl Ranges {
         after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|(_, last)| number <= *last)
     }
 
+    /// First and last number of each range, rising.
+    pub fn pairs(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.0.iter().copied()
+    }
+
     /// The largest number, 0 for none.
     #[must_use]
     pub fn last(&self) -> u32 {

@@ -84,11 +84,12 @@ impl Keywords {
     pub(super) fn assign(
         &mut self,
         names: &[String],
-        used: Flags,
+        used: impl FnOnce() -> Flags,
         path: &Path,
         clock: &dyn Clock,
     ) -> Result<Flags, Error> {
         if names.iter().any(|name| self.index(name).is_none()) {
+            let used = used();
             let lock = Lock::acquire(path.to_owned(), clock)?;
             *self = Self::read(path)?;
             for name in names.iter().filter(|name| is_name(name)) {
@@ -147,7 +148,7 @@ mod tests {
         let path = dir.path().join(FILE);
         let clock = mailgate_model::ManualClock::default();
         let mut keywords = Keywords::default();
-        let used = Flags::keyword(0);
+        let used = || Flags::keyword(0);
         assert_eq!(keywords.assign(&["Junk".into()], used, &path, &clock).unwrap(), Flags::keyword(1));
         assert_eq!(Keywords::read(&path).unwrap(), keywords);
         let many: Vec<String> = (0..25).map(|n| format!("k{n}")).collect();

@@ -22,6 +22,8 @@ mod index;
 mod keywords;
 mod ledger;
 mod name;
+mod place;
+mod scan;
 mod selected;
 mod state;
 mod tree;

@@ -2,7 +2,7 @@
 
 use mailgate_proto::imap::Numbering;
 
-use super::super::connection::{End, Received};
+use super::super::connection::{End, Patience, Received};
 use super::super::reply::{Bye, Reply};
 use super::super::session::{Fault, Session};
 use super::super::view::Expunges;
@@ -30,10 +30,10 @@ impl Session {
             }
             self.connection.flush().await?;
             // Cancelling either side loses nothing: what was read stays in the reader, what changed is asked for.
-            let limit = self.server.parts.config.autologout.duration();
+            let patience = Patience::Until(deadline);
             tokio::select! {
                 biased;
-                received = self.connection.receive(limit, Bye::Autologout) => {
+                received = self.connection.receive(patience) => {
                     return match received? {
                         Received::Command(line) if line.eq_ignore_ascii_case(b"DONE") => Ok(Reply::ok("Done")),
                         Received::Command(_) => Ok(Reply::malformed("Expected DONE")),

@@ -64,7 +64,11 @@ impl Session {
         for (name, row) in inbox_first(rows) {
             self.write_row("LIST", &name, &row);
             if let Some(items) = status.filter(|_| row.is_selectable) {
-                self.write_status(&name, items).await?;
+                match self.write_status(&name, items).await {
+                    // Deleted by another session since it was listed.
+                    Err(Fault::Error(crate::Error::Store(mailgate_store::Error::Missing(_)))) => {}
+                    done => done?,
+                }
             }
             self.connection.drain().await?;
         }

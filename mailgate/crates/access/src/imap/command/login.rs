@@ -42,8 +42,7 @@ impl Session {
             match step {
                 Step::Challenge(challenge) => {
                     self.connection.continuation(challenge);
-                    let (limit, late) = self.patience();
-                    match self.connection.receive(limit, late).await? {
+                    match self.connection.receive(self.patience()).await? {
                         Received::Command(line) => step = exchange.take(&String::from_utf8_lossy(&line)),
                         Received::Literal(_) => {
                             self.connection.refuse();
@@ -65,7 +64,10 @@ impl Session {
         let address = match accounts.authenticate(login, password, self.client.ip()).await {
             Ok(Some(address)) => address,
             Ok(None) => return self.wrong_password(login).await,
-            Err(AccountsError::Throttled) => return Ok(Reply::throttled()),
+            Err(AccountsError::Throttled) => {
+                self.wrong_password(login).await?;
+                return Ok(Reply::throttled());
+            }
             Err(error) => return Err(error.into()),
         };
         let Some(account) = accounts.account(&address).await? else {

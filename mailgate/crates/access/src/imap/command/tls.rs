@@ -18,7 +18,7 @@ impl Session {
         if self.connection.has_pending() {
             tracing::warn!(target: "access", s = %self.id, event = "imap.starttls", result = "injected");
             self.connection.tagged(tag, &Reply::injected());
-            return Err(End::Bye(Bye::LineTooLong));
+            return Err(End::Bye(Bye::Misbehaved));
         }
         self.connection.tagged(tag, &Reply::ok("Begin TLS"));
         let tls = self.server.parts.tls.clone();

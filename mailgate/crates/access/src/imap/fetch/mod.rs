@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use mailgate_proto::imap::{FetchItem, Numbering, Peek, Section, SectionText, SequenceSet, write_date_time};
 use mailgate_store::mailboxes::{Facts, FlagChange, Flags};
+use tokio::sync::OwnedSemaphorePermit;
 
 use self::section::Piece;
 use super::connection::End;
@@ -96,6 +97,12 @@ impl Session {
         Ok(if all_there || by == Numbering::Uid { Reply::ok("Done") } else { Reply::some_gone() })
     }
 
+    /// Memory for a message, or a reply that says to come again.
+    pub(crate) async fn room_for(&self, octets: u64) -> Result<OwnedSemaphorePermit, Fault> {
+        let share = self.server.budget.share_soon(octets, &*self.server.parts.clock).await;
+        Ok(share.ok_or_else(Reply::busy)?)
+    }
+
     /// Whether all were there.
     async fn fetch_batch(
         &mut self,
@@ -121,13 +128,13 @@ impl Session {
                 all_there = false;
                 continue;
             }
-            let mut _share = None;
+            let _share;
             let mut opened = None;
             if needs.content {
                 let selected = view.selected.clone();
                 // Stored and on the wire at the same time.
                 let size = known.map_or(0, |facts| facts.size).saturating_mul(2);
-                _share = self.server.budget.share(size).await;
+                _share = Some(self.room_for(size).await?);
                 let Some(content) = selected.content(entry.uid).await? else {
                     all_there = false;
                     continue;
