@@ -77,6 +77,9 @@ pub(super) struct Engine {
     generation4: Option<Generation4>,
     generation6: Option<Generation6>,
     number: u64,
+    /// A change of this family did not get into force; only compiling anew brings it there.
+    stale4: bool,
+    stale6: bool,
 }
 
 /// Changes of single entries that are in the shadow and not yet in the generations.
@@ -100,6 +103,8 @@ impl Engine {
             generation4: None,
             generation6: None,
             number: 0,
+            stale4: false,
+            stale6: false,
         }
     }
 
@@ -126,8 +131,12 @@ impl Engine {
                     }
                 }
                 Change::Reload(snapshot) => {
+                    // What came before it is part of it; if it fails, that is brought into force all the same.
+                    if let Err(error) = self.reload(&snapshot, now, &mut applied) {
+                        self.settle(&pending, &mut applied)?;
+                        return Err(error);
+                    }
                     pending = Pending::default();
-                    self.reload(&snapshot, now, &mut applied)?;
                 }
             }
         }
@@ -180,6 +189,7 @@ impl Engine {
         self.index = (0..).zip(&snapshot.tables).map(|(n, table)| (table.name.clone(), n)).collect();
         (self.shadow4, self.shadow6) = (shadow4, shadow6);
         (self.generation4, self.generation6) = (generation4, generation6);
+        (self.stale4, self.stale6) = (false, false);
         applied.rebuilt += 2;
         Ok(())
     }
@@ -187,8 +197,12 @@ impl Engine {
     /// Brings the generations up to date with the shadow: in place if that is less work and there is room.
     fn settle(&mut self, pending: &Pending, applied: &mut Applied) -> Result<(), Error> {
         let in_place = |changes: usize, entries: usize| changes <= IN_PLACE_MIN.max(entries / IN_PLACE_SHARE);
-        if !pending.v4.is_empty() {
-            let done = in_place(pending.v4.len(), self.shadow4.len())
+        let (stale4, stale6) = (self.stale4, self.stale6);
+        self.stale4 |= !pending.v4.is_empty();
+        self.stale6 |= !pending.v6.is_empty();
+        if self.stale4 {
+            let done = !stale4
+                && in_place(pending.v4.len(), self.shadow4.len())
                 && self.generation4.as_mut().is_some_and(|generation| {
                     pending.v4.iter().all(|prefix| generation.refresh(&self.shadow4, *prefix).is_ok())
                 });
@@ -199,9 +213,11 @@ impl Engine {
                 self.generation4 = new;
                 applied.rebuilt += 1;
             }
+            self.stale4 = false;
         }
-        if !pending.v6.is_empty() {
-            let done = in_place(pending.v6.len(), self.shadow6.len())
+        if self.stale6 {
+            let done = !stale6
+                && in_place(pending.v6.len(), self.shadow6.len())
                 && self.generation6.as_mut().is_some_and(|generation| {
                     pending.v6.iter().all(|prefix| generation.refresh(&self.shadow6, *prefix).is_ok())
                 });
@@ -212,6 +228,7 @@ impl Engine {
                 self.generation6 = new;
                 applied.rebuilt += 1;
             }
+            self.stale6 = false;
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Generation6 {
     fn sized(entries: u64, sets: usize, seed: u64, backing: &dyn Backing) -> Result<Self, Error> {
         // Five entries in a bucket, two of them filled at most on average.
         let buckets = (entries / 2).next_power_of_two().max(BUCKETS_MIN);
-        let gate = (entries * GATE_BITS_PER_ENTRY / 1024).next_power_of_two();
+        let gate = (entries.max(buckets * 2) * GATE_BITS_PER_ENTRY / 1024).next_power_of_two();
         let room = Classes::room_for(sets);
         let class_page = STASH_PAGE + 1;
         let gate_page = class_page + room.div_ceil(PAGE_WORDS);

@@ -8,6 +8,8 @@ use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::{ManualClock, Timestamp};
 use proptest::prelude::*;
 
+use super::area::Area;
+use super::engine::{Backing, Engine, Family};
 use super::{Memory, PacketFilter, Verdict};
 
 const ACTIONS: [Action; 4] = [Action::Bypass, Action::Drop, Action::Reject, Action::Tarpit];
@@ -343,4 +345,46 @@ fn more_tables_than_bits_are_refused_and_the_old_ones_stay() {
     let refused = filter.apply(vec![Change::Reload(Snapshot { tables: (0..65).map(table).collect() })]);
     assert!(matches!(refused, Err(super::Error::Tables { found: 65 })));
     assert_eq!(filter.verdict("192.0.2.9".parse().unwrap()).action, Some(Action::Drop));
+}
+
+/// Memory that can be had only while the flag says so.
+struct Scarce(Arc<std::sync::atomic::AtomicBool>);
+
+impl Backing for Scarce {
+    fn area(&self, _: Family, words: usize) -> Result<Area, super::Error> {
+        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(super::Error::kernel(
+                "memory for the tables",
+                std::io::ErrorKind::OutOfMemory.into(),
+            ));
+        }
+        Ok(Area::anonymous(words).unwrap())
+    }
+
+    fn publish(&self, _: Family, _: Option<&Area>) -> Result<(), super::Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn changes_that_found_no_memory_are_in_force_after_the_next_call_that_does() {
+    let scarce = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut engine = Engine::new(Box::new(Scarce(Arc::clone(&scarce))), Arc::new(ManualClock::default()));
+    engine.apply(vec![Change::Reload(tables(Vec::new()).snapshot())]).unwrap();
+    let add = |text: &str| Change::Add(name(1), entry(text.parse().unwrap(), false));
+    let says = |engine: &Engine, ip: &str| engine.current().verdict(ip.parse().unwrap()).action;
+    engine.apply(vec![add("10.0.0.0/8")]).unwrap();
+    scarce.store(true, std::sync::atomic::Ordering::Relaxed);
+    // Too many for in place, so memory is asked for.
+    let many = (0..2000_u32).map(|n| add(&format!("{}/32", Ipv4Addr::from(0xc000_0000 + n)))).collect();
+    assert!(engine.apply(many).is_err());
+    assert_eq!(says(&engine, "192.0.0.1"), None);
+    assert_eq!(says(&engine, "10.1.1.1"), Some(Action::Drop), "the verdicts of before stay");
+    let reload = Change::Reload(tables(vec![(1, "10.0.0.0/8".parse().unwrap(), false)]).snapshot());
+    assert!(engine.apply(vec![reload]).is_err());
+    scarce.store(false, std::sync::atomic::Ordering::Relaxed);
+    engine.apply(vec![add("203.0.113.1/32")]).unwrap();
+    for ip in ["192.0.0.1", "10.1.1.1", "203.0.113.1"] {
+        assert_eq!(says(&engine, ip), Some(Action::Drop), "{ip}");
+    }
 }
