@@ -26,6 +26,7 @@ use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
 
+pub use handoff::ToReception;
 pub use records::Records;
 pub use running::{Ports, Running};
 

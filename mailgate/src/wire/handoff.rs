@@ -9,13 +9,15 @@ use mailgate_smtp::{Learn, Resumed, Server};
 use tokio_util::task::TaskTracker;
 
 /// Gives connections to reception, each in a task of its own.
-pub(super) struct ToReception {
+pub struct ToReception {
     server: Arc<Server>,
     tasks: TaskTracker,
 }
 
 impl ToReception {
-    pub(super) fn new(server: Arc<Server>, tasks: TaskTracker) -> Self {
+    /// `tasks` are waited for at shutdown.
+    #[must_use]
+    pub fn new(server: Arc<Server>, tasks: TaskTracker) -> Self {
         Self { server, tasks }
     }
 }

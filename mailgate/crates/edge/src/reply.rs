@@ -53,6 +53,9 @@ pub(crate) const NO_RECIPIENTS: Reply = Reply::new(554, Status::new(5, 5, 1), "N
 pub(crate) const TOO_LARGE: Reply = Reply::new(552, Status::new(5, 3, 4), "Message too big");
 /// To STARTTLS (RFC 3207 §4).
 pub(crate) const START_TLS: Reply = Reply::new(220, Status::new(2, 0, 0), "Ready to start TLS");
+/// To STARTTLS with something behind it (RFC 3207 §4; CVE-2011-0411).
+pub(crate) const NOTHING_AFTER_STARTTLS: Reply =
+    Reply::new(503, Status::new(5, 5, 1), "Nothing may follow STARTTLS before the handshake, closing");
 /// To STARTTLS inside TLS (RFC 3207 §4).
 pub(crate) const TLS_AGAIN: Reply = Reply::new(503, Status::new(5, 5, 1), "TLS is on already");
 /// To STARTTLS without a certificate, or with too many sessions inside TLS (RFC 3207 §4).

@@ -143,6 +143,11 @@ impl Session<'_> {
                 self.say(&reply);
             }
             Reaction::Say(reply) => self.say(&reply),
+            // In the clear, and not to be taken for something said inside TLS (RFC 3207 §6; CVE-2011-0411).
+            Reaction::StartTls(_) if !self.input.is_empty() => {
+                self.say(&reply::NOTHING_AFTER_STARTTLS);
+                return Err(End::Close("input after STARTTLS"));
+            }
             Reaction::StartTls(reply) => {
                 self.say(&reply);
                 return Err(End::StartTls);
@@ -264,8 +269,7 @@ impl Session<'_> {
         }
     }
 
-    /// What was pipelined behind STARTTLS came in clear text and is dropped: it must not be taken for something said
-    /// inside TLS (RFC 3207 §6; CVE-2011-0411). `None` when the connection is gone.
+    /// Nothing that came in clear text is heard inside TLS. `None` when the connection is gone.
     async fn start_tls(mut self) -> Option<Self> {
         if let Err(End::Gone(reason) | End::Close(reason)) = self.flush().await {
             self.log_end(reason);
