@@ -4,9 +4,19 @@ use anyhow::{Result, bail};
 
 use crate::bench_kernel;
 
-/// What there is to measure: name, one line, entry.
-const BENCHES: &[(&str, &str, fn() -> Result<()>)] =
-    &[("kernel", "lookups in the kernel, and a million prefixes from a file", bench_kernel::run)];
+/// One measurement.
+struct Bench {
+    name: &'static str,
+    /// What it measures, in a line.
+    line: &'static str,
+    measure: fn() -> Result<()>,
+}
+
+const BENCHES: &[Bench] = &[Bench {
+    name: "kernel",
+    line: "lookups in the kernel, and a million prefixes from a file",
+    measure: bench_kernel::run,
+}];
 
 /// Runs the named bench, or lists them.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
@@ -14,8 +24,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         list();
         return Ok(());
     };
-    match BENCHES.iter().find(|(name, ..)| name == wanted) {
-        Some((_, _, measure)) => measure(),
+    match BENCHES.iter().find(|bench| bench.name == wanted) {
+        Some(bench) => (bench.measure)(),
         None => {
             list();
             bail!("there is no bench `{wanted}`")
@@ -24,7 +34,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 fn list() {
-    for (name, line, _) in BENCHES {
+    for Bench { name, line, .. } in BENCHES {
         println!("bench {name:10} {line}");
     }
 }

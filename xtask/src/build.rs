@@ -50,6 +50,12 @@ pub(crate) fn kernel() -> Result<Kernel> {
     Ok(kernel)
 }
 
+/// The object that an earlier build left, whatever its age: enough for checks that must be quick.
+pub(crate) fn existing_kernel() -> Kernel {
+    let object = shell::target().join("bpf/filter.o");
+    if object.is_file() { Kernel::Object(object) } else { Kernel::Without("it was not built yet".into()) }
+}
+
 /// Builds the daemon, with the kernel filter if possible; its path.
 pub(crate) fn daemon() -> Result<PathBuf> {
     let kernel = kernel()?;
