@@ -237,12 +237,18 @@ impl Accounts {
         let inner = &self.0;
         let patience =
             Patience { limit: inner.config.wrong_passwords, span: inner.config.refuse_for.duration() };
-        let attempt = inner.throttle.begin(ip, login, inner.clock.now(), patience).ok_or(Error::Throttled)?;
-        let judged = self.judge(login, secret).await;
-        // A failure of ours is not the fault of whoever tries.
-        let (record, is_right) = judged.inspect_err(|_| inner.throttle.forgive(&attempt))?;
+        let attempt =
+            inner.throttle.admit(ip, login, &*inner.clock, patience).await.ok_or(Error::Throttled)?;
+        let (record, is_right) = match self.judge(login, secret).await {
+            Ok(judged) => judged,
+            Err(error) => {
+                // A failure of ours is not the fault of whoever tries.
+                attempt.forgive();
+                return Err(error);
+            }
+        };
         let Some(record) = record.filter(|record| is_right && record.active) else { return Ok(None) };
-        inner.throttle.right(attempt, inner.clock.now());
+        attempt.right(inner.clock.now());
         if inner.config.upgrade_hashes && !password::is_current(&record.password) {
             self.upgrade(&record, secret).await;
         }
