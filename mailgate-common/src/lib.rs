@@ -41,11 +41,14 @@ pub const SETTING_WORDS: u32 = 4;
 /// Index in the configuration map: not 0 when connections through loopback are steered too.
 pub const SETTING_STEER_LOOPBACK: u32 = 0;
 
-/// Index of the reception's listener in the map of listeners.
+/// Index of the reception's IPv4 listener in the map of listeners; the next one is its IPv6 listener.
 pub const LISTENER_RECEPTION: u32 = 0;
 
-/// Index of the edge's listener in the map of listeners.
-pub const LISTENER_EDGE: u32 = 1;
+/// Index of the edge's IPv4 listener in the map of listeners; the next one is its IPv6 listener.
+pub const LISTENER_EDGE: u32 = 2;
+
+/// Size of the map of listeners.
+pub const LISTENER_SLOTS: u32 = 4;
 
 /// Word and bit of `port` in the map of reception ports.
 #[must_use]

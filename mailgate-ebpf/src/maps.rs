@@ -3,7 +3,9 @@
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::SockMap;
-use mailgate_common::{Counter, LINE_WORDS, Line, Lines, PAGE_WORDS, PORT_WORDS, SETTING_WORDS};
+use mailgate_common::{
+    Counter, LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PORT_WORDS, SETTING_WORDS,
+};
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: written through mmap, and of any size.
 const GENERATION_FLAGS: usize = 0x400 | 0x1000;
@@ -29,7 +31,7 @@ pub static SETTINGS: Array<u64, { SETTING_WORDS as usize }> = Array::new();
 pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
 
 #[map]
-pub static LISTENERS: SockMap = SockMap::with_max_entries(2, 0);
+pub static LISTENERS: SockMap = SockMap::with_max_entries(LISTENER_SLOTS, 0);
 
 /// Memory of an IPv4 generation.
 pub struct Memory4(&'static Generation4);

@@ -29,11 +29,11 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     if is_local(asked) && SETTINGS.get(SETTING_STEER_LOOPBACK).is_none_or(|word| *word == 0) {
         return SK_PASS;
     }
-    let (set, policy) = match asked.family {
-        AF_INET => held4(u32::from_be(asked.remote_ip4)),
+    let (family, (set, policy)) = match asked.family {
+        AF_INET => (0, held4(u32::from_be(asked.remote_ip4))),
         AF_INET6 => {
             let [a, b, c, d] = asked.remote_ip6.map(|word| u32::from_be(word) as u64);
-            held6(a << 32 | b, c << 32 | d)
+            (1, held6(a << 32 | b, c << 32 | d))
         }
         _ => return SK_PASS,
     };
@@ -43,8 +43,10 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
             (LISTENER_EDGE, Counter::SteeredEdge)
         }
     };
-    match LISTENERS.redirect_sk_lookup(ctx, listener, 0) {
+    match LISTENERS.redirect_sk_lookup(ctx, listener + family, 0) {
         Ok(()) => count(counter),
+        // Whoever is bound to the port is reception.
+        Err(_) if listener == LISTENER_RECEPTION => count(counter),
         Err(_) => count(Counter::SteeredNowhere),
     }
     SK_PASS

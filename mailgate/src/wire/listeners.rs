@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mailgate_access::imap;
 use mailgate_edge::Edge;
-use mailgate_edge::packet::{PacketFilter, Where};
+use mailgate_edge::packet::{Listeners, PacketFilter, Where};
 use mailgate_model::{Client, Clock, IdGenerator, Service, SessionId};
 use mailgate_net::{Limits, Stream, Tls};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,7 +83,7 @@ pub(super) fn open(
     let imap = listen_at(&config.access.imap.listen)?;
     let imap_tls = listen_at(&config.access.imap.listen_tls)?;
     // Who passes the greylist goes on here in place, so there is nothing to steer to where no mail is received.
-    let steered = if config.smtp.mx.listen.is_empty() { None } else { steered(filter) };
+    let steered = if config.smtp.mx.listen.is_empty() { Vec::new() } else { steered(filter) };
     let ports = Ports {
         mx: first_port(&mx),
         msa: first_port(&msa),
@@ -114,22 +114,22 @@ pub(super) fn open(
     Ok(ports)
 }
 
-/// The listener to which the kernel gives unlisted and listed sources of port 25; bypassed ones reach the port itself.
-/// Without a kernel filter there is none, and all reach the port. Both ways end in the edge, which asks the same tables.
-fn steered(filter: &dyn PacketFilter) -> Option<TcpListener> {
+/// The listeners to which the kernel gives unlisted and listed sources of port 25; bypassed ones reach the port itself.
+/// Without a kernel filter there are none, and all reach the port. Both ways end in the edge, which asks the same
+/// tables. They are bound to loopback, where a stray connection is a local one; a host without a family has no listener
+/// of it.
+fn steered(filter: &dyn PacketFilter) -> Vec<TcpListener> {
     if filter.status().acts == Where::Memory {
-        return None;
+        return Vec::new();
     }
-    let address = |ip: IpAddr| SocketAddr::new(ip, 0);
-    // One socket for both families; on a host without IPv6 for the one there is.
-    let listener = mailgate_net::listen_dual(address(Ipv6Addr::LOCALHOST.into()))
-        .or_else(|_| mailgate_net::listen(address(Ipv4Addr::LOCALHOST.into())))
-        .ok()?;
-    match filter.set_listeners(None, Some(listener.as_raw_fd())) {
-        Ok(()) => Some(listener),
+    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let [v4, v6] = loopback.map(|ip| mailgate_net::listen(SocketAddr::new(ip, 0)).ok());
+    let fd = |listener: &Option<TcpListener>| listener.as_ref().map(|listener| listener.as_raw_fd());
+    match filter.set_listeners(Listeners::default(), Listeners { v4: fd(&v4), v6: fd(&v6) }) {
+        Ok(()) => [v4, v6].into_iter().flatten().collect(),
         Err(error) => {
             tracing::warn!(target: "edge", event = "steer", %error, "port 25 is served where it is bound");
-            None
+            Vec::new()
         }
     }
 }

@@ -91,6 +91,23 @@ pub(super) fn bypass(lab: &mut Setting<'_>) -> Result<String> {
     Ok(format!("swaks was served at its first attempt in {:.1} s", time.as_secs_f64()))
 }
 
+/// The kernel's own counters: the stranger came by the edge's listener, the friend by reception's, nobody by accident.
+pub(super) fn steered(lab: &mut Setting<'_>) -> Result<String> {
+    let status = lab.daemon.json(&["status"])?;
+    let counters = status["filter"]["counters"].as_array().context("no counters in the status")?;
+    let count = |name: &str| -> Result<u64> {
+        let row = counters.iter().find(|row| row["name"] == name);
+        row.and_then(|row| row["count"].as_u64()).with_context(|| format!("no counter {name} in {status}"))
+    };
+    let (edge, reception) = (count("steered-edge")?, count("steered-reception")?);
+    let nowhere = count("steered-nowhere")?;
+    ensure!(
+        edge > 0 && reception > 0 && nowhere == 0,
+        "edge {edge}, reception {reception}, nowhere {nowhere}"
+    );
+    Ok(format!("{edge} connections to the edge, {reception} to reception"))
+}
+
 pub(super) fn announced(lab: &mut Setting<'_>) -> Result<String> {
     until("the BGP session", Duration::from_secs(20), || lab.bird.is_established().then_some(()))
         .with_context(|| lab.bird.report())?;

@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
     Step { claim: "an unknown sender is deferred, and accepted at its own retry", play: mail::greylisting },
     Step { claim: "the mail says what SPF, DKIM and DMARC found", play: mail::authentication_results },
     Step { claim: "a bypassed host is never delayed", play: edge::bypass },
+    Step { claim: "it was the kernel that chose the listener of each", play: edge::steered },
     Step {
         claim: "the feeder announces the spammer with :666, and it is in the tarpit",
         play: edge::announced,

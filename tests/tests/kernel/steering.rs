@@ -6,11 +6,16 @@ use std::sync::mpsc;
 
 use anyhow::Result;
 use mailgate_common::Counter;
-use mailgate_edge::packet::{Config, PacketFilter as _};
+use mailgate_edge::packet::{Config, Listeners, PacketFilter as _};
 use mailgate_tests::Network;
 
 use crate::station::{config, missing, open, tables};
 use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+
+/// One IPv4 listener.
+fn v4(listener: &TcpListener) -> Listeners {
+    Listeners { v4: Some(listener.as_raw_fd()), v6: None }
+}
 
 /// Takes the connection that a peer just made, if it came here.
 fn took(listener: &TcpListener, peer: &TcpStream) -> bool {
@@ -63,7 +68,7 @@ fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fai
     assert!(took(&bound, &peer), "no listener is known: whoever is bound takes it");
     assert_eq!(filter.counter(Counter::SteeredNowhere), 1);
 
-    filter.set_listeners(Some(reception.as_raw_fd()), Some(edge.as_raw_fd())).unwrap();
+    filter.set_listeners(v4(&reception), v4(&edge)).unwrap();
     let peer = connect(good, to).unwrap();
     assert!(took(&reception, &peer), "bypassed");
     let peer = connect(evil, to).unwrap();
@@ -75,12 +80,14 @@ fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fai
     assert!(took(&bound, &peer), "through loopback: left alone");
     assert!(connect(evil, (MX.v4, 26).into()).is_none(), "other ports are not touched");
 
-    filter.set_listeners(None, Some(edge6.as_raw_fd())).unwrap();
+    filter.set_listeners(Listeners::default(), Listeners { v4: None, v6: Some(edge6.as_raw_fd()) }).unwrap();
     let peer = connect(good, to).unwrap();
     assert!(took(&bound, &peer), "bypassed with no reception listener: whoever is bound");
     let peer = connect(evil, (MX.v6, 25).into()).unwrap();
     assert!(took(&edge6, &peer), "IPv6");
     drop(edge6);
+    filter.set_listeners(Listeners::default(), v4(&edge)).unwrap();
+    drop(edge);
     let peer = connect(evil, to).unwrap();
     assert!(took(&bound, &peer), "a closed listener leaves the map by itself");
     mx.within(move || Ok(filter.detach()?)).unwrap();

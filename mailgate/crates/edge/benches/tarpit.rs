@@ -7,7 +7,6 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +37,7 @@ impl PacketFilter for Everybody {
         Verdict { action: Some(Action::Tarpit), tables: TableName::parse("feed").into_iter().collect() }
     }
 
-    fn set_listeners(&self, _: Option<RawFd>, _: Option<RawFd>) -> Result<(), packet::Error> {
+    fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), packet::Error> {
         Ok(())
     }
 

@@ -23,6 +23,6 @@ pub use config::{Config, Pair, ResolverConfig, TlsConfig};
 pub use dial::{Source, dial};
 pub use error::{Error, LookupError};
 pub use resolver::{Mx, Resolver};
-pub use serve::{Limits, listen, listen_dual, serve};
+pub use serve::{Limits, listen, serve};
 pub use stream::Stream;
 pub use tls::{PeerCertificate, Tls};

@@ -40,31 +40,13 @@ pub struct Limits {
 /// # Errors
 /// As the system says, with the address in the text.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    open(address, Families::Own)
-}
-
-/// As [`listen`], but an IPv6 socket also takes IPv4: the kernel can steer both families to it (sk_lookup).
-///
-/// # Errors
-/// As [`listen`].
-pub fn listen_dual(address: SocketAddr) -> io::Result<TcpListener> {
-    open(address, Families::Both)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Families {
-    Both,
-    Own,
-}
-
-fn open(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     let told =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     let socket =
         Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).map_err(told)?;
     socket.set_reuse_address(true).map_err(told)?;
     if address.is_ipv6() {
-        socket.set_only_v6(families == Families::Own).map_err(told)?;
+        socket.set_only_v6(true).map_err(told)?;
     }
     socket.set_nonblocking(true).map_err(told)?;
     socket.bind(&address.into()).map_err(told)?;

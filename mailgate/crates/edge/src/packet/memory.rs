@@ -1,7 +1,6 @@
 //! The stand-in without a kernel: the same words, the same lookup, asked at accept.
 
 use std::net::IpAddr;
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use mailgate_lists::Change;
@@ -9,7 +8,7 @@ use mailgate_model::Clock;
 
 use super::area::Area;
 use super::engine::{Backing, Current, Engine, Family};
-use super::{Applied, Error, PacketFilter, Status, Verdict, Where};
+use super::{Applied, Error, Listeners, PacketFilter, Status, Verdict, Where};
 
 /// The packet filter in user space.
 pub struct Memory {
@@ -55,7 +54,7 @@ impl PacketFilter for Memory {
         self.current.read().unwrap_or_else(PoisonError::into_inner).verdict(source)
     }
 
-    fn set_listeners(&self, _: Option<RawFd>, _: Option<RawFd>) -> Result<(), Error> {
+    fn set_listeners(&self, _: Listeners, _: Listeners) -> Result<(), Error> {
         Ok(())
     }
 

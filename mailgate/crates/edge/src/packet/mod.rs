@@ -37,6 +37,16 @@ pub struct Verdict {
     pub tables: Vec<TableName>,
 }
 
+/// The listening sockets of one station, one per family: a socket bound to an IPv6 address takes no IPv4, whatever its
+/// options say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// Takes IPv4.
+    pub v4: Option<RawFd>,
+    /// Takes IPv6.
+    pub v6: Option<RawFd>,
+}
+
 /// What a call of [`PacketFilter::apply`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -66,11 +76,11 @@ pub trait PacketFilter: Send + Sync + 'static {
     fn verdict(&self, source: IpAddr) -> Verdict;
 
     /// Tells the kernel which listening sockets take the connections to the reception ports: bypassed sources go to
-    /// `reception`, all others to `edge`. `None` leaves such connections to whoever is bound (fail open).
+    /// `reception`, all others to `edge`. Without a socket such connections reach whoever is bound (fail open).
     ///
     /// # Errors
     /// When the kernel refuses a socket, usually because it does not listen yet.
-    fn set_listeners(&self, reception: Option<RawFd>, edge: Option<RawFd>) -> Result<(), Error>;
+    fn set_listeners(&self, reception: Listeners, edge: Listeners) -> Result<(), Error>;
 
     /// How the filter stands.
     fn status(&self) -> Status;

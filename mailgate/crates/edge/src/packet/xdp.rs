@@ -5,7 +5,7 @@ mod pins;
 pub mod sys;
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -21,7 +21,7 @@ use mailgate_model::Clock;
 
 use super::area::Area;
 use super::engine::{Backing, Current, Engine, Family};
-use super::{Applied, Config, Counted, Error, PacketFilter, Status, Verdict, Where};
+use super::{Applied, Config, Counted, Error, Listeners, PacketFilter, Status, Verdict, Where};
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/filter.o"));
@@ -231,8 +231,13 @@ impl PacketFilter for Xdp {
         self.current.read().unwrap_or_else(PoisonError::into_inner).verdict(source)
     }
 
-    fn set_listeners(&self, reception: Option<RawFd>, edge: Option<RawFd>) -> Result<(), Error> {
-        for (slot, listener) in [(LISTENER_RECEPTION, reception), (LISTENER_EDGE, edge)] {
+    fn set_listeners(&self, reception: Listeners, edge: Listeners) -> Result<(), Error> {
+        for (slot, listener) in [
+            (LISTENER_RECEPTION, reception.v4),
+            (LISTENER_RECEPTION + 1, reception.v6),
+            (LISTENER_EDGE, edge.v4),
+            (LISTENER_EDGE + 1, edge.v6),
+        ] {
             let map = self.listeners.as_fd();
             let done = match listener {
                 Some(fd) => sys::map_update(map, &slot.to_ne_bytes(), &fd.to_ne_bytes()),

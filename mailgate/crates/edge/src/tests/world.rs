@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ impl PacketFilter for Tables {
         Ok(Applied::default())
     }
 
-    fn set_listeners(&self, _: Option<RawFd>, _: Option<RawFd>) -> Result<(), packet::Error> {
+    fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), packet::Error> {
         Ok(())
     }
 
