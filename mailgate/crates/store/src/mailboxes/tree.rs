@@ -28,10 +28,10 @@ pub(super) fn exists(maildir: &Path, name: &Name) -> bool {
 pub(super) fn ensure(maildir: &Path, name: &Name) -> Result<bool, Error> {
     let inbox = Name::inbox();
     if !PARTS.iter().all(|part| maildir.join(part).is_dir()) {
+        // The entry of every folder that is made stands in the one above it: the Maildir's, its domain's and so on.
+        let parents = parents_to_sync(maildir);
         make(maildir, maildir)?;
-        if let Some(parent) = maildir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            content::sync_folder(parent)?;
-        }
+        parents.into_iter().try_for_each(content::sync_folder)?;
         if *name == inbox {
             return Ok(true);
         }
@@ -43,6 +43,18 @@ pub(super) fn ensure(maildir: &Path, name: &Name) -> Result<bool, Error> {
     make(maildir, &dir)?;
     content::sync_folder(maildir)?;
     Ok(true)
+}
+
+/// The folders above a Maildir that get a new entry when it is made: up to the first that exists.
+fn parents_to_sync(maildir: &Path) -> Vec<&Path> {
+    let mut parents = Vec::new();
+    for parent in maildir.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        parents.push(parent);
+        if parent.is_dir() {
+            break;
+        }
+    }
+    parents
 }
 
 fn make(maildir: &Path, dir: &Path) -> Result<(), Error> {
@@ -88,4 +100,19 @@ fn entries_with_dots(dir: &Path) -> Result<Vec<String>, Error> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gets_a_new_entry_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let maildir = dir.path().join("mail/example.test/user");
+        let (domain, mail) = (dir.path().join("mail/example.test"), dir.path().join("mail"));
+        assert_eq!(parents_to_sync(&maildir), [&*domain, &*mail, dir.path()]);
+        assert!(ensure(&maildir, &Name::inbox()).unwrap());
+        assert_eq!(parents_to_sync(&maildir), [&*domain]);
+    }
 }
