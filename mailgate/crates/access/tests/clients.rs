@@ -1,12 +1,11 @@
 //! Mail clients that others wrote, against our server on loopback. A client that is not installed is skipped and named.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stdout,
-    clippy::too_many_lines,
     reason = "a test that fails should fail loudly"
 )]
 

@@ -141,6 +141,10 @@ fn prepare(key: SearchKey, view: &View) -> Result<Test, Reply> {
 fn numbers(set: &SequenceSet, view: &View) -> Result<Ranges, Reply> {
     let count = u32::try_from(view.entries.len()).unwrap_or(u32::MAX);
     let numbers = set.resolve(count);
+    // Clients look into an empty mailbox with `1:*` or `*:*`; nothing is the right answer.
+    if count == 0 && set.has_largest() {
+        return Ok(Ranges::default());
+    }
     if numbers.last() > count { Err(Reply::no_such_message()) } else { Ok(numbers) }
 }
 

@@ -112,9 +112,9 @@ impl Session {
         let hostname = &self.server.parts.hostname;
         self.connection.untagged(&format!("OK [CAPABILITY {capabilities}] {hostname} ready"));
         loop {
-            let line = self.receive().await?;
-            let Some(line) = line else { continue };
-            self.incoming_command(line).await?;
+            if let Some(line) = self.receive().await? {
+                self.incoming_command(line).await?;
+            }
             self.incoming = None;
         }
     }
@@ -150,9 +150,10 @@ impl Session {
             (Some(_), true) => u64::from(self.server.parts.config.message_limit),
             (Some(_), false) => SMALL_LITERAL,
         };
-        if literal.size <= limit {
+        // One message per command: the memory that was given for the first would not cover a second.
+        let is_second = literal.size > SMALL_LITERAL && self.incoming.is_some();
+        if literal.size <= limit && !is_second {
             if literal.size > SMALL_LITERAL {
-                self.incoming = None;
                 self.incoming = self.server.budget.share_soon(literal.size, &*self.server.parts.clock).await;
                 if self.incoming.is_none() {
                     self.refuse(&tag, literal, &Reply::busy())?;
@@ -165,7 +166,7 @@ impl Session {
             }
             return Ok(true);
         }
-        let reply = if is_append { Reply::too_big() } else { Reply::literal_too_big() };
+        let reply = if is_append && !is_second { Reply::too_big() } else { Reply::literal_too_big() };
         self.refuse(&tag, literal, &reply)?;
         Ok(false)
     }

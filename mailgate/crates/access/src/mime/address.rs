@@ -2,6 +2,9 @@
 
 /// Addresses read from one field; more are a flood, and every one is written in ENVELOPE.
 const ADDRESS_LIMIT: usize = 4096;
+/// Octets read of one field: room for that many addresses. Every octet may become a token of 32, so a field of the
+/// size of a whole message must not be taken apart.
+const FIELD_LIMIT: usize = 256 * 1024;
 
 /// One element of a list, as ENVELOPE tells it (RFC 3501 §7.4.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +33,7 @@ enum Token {
 
 /// Reads the value of a field such as To.
 pub(crate) fn addresses(value: &[u8]) -> Vec<Address> {
-    let tokens = tokens(value);
+    let tokens = tokens(value.get(..FIELD_LIMIT).unwrap_or(value));
     let mut found = Vec::new();
     let mut in_group = false;
     let mut piece: Vec<&Token> = Vec::new();
@@ -228,6 +231,17 @@ mod tests {
         let Address::Mailbox { route, local, .. } = &addresses(b"<@a,@b:c@d>")[0] else { panic!() };
         assert_eq!((route.as_deref(), local.as_slice()), (Some(&b"@a,@b"[..]), &b"c"[..]));
         assert!(addresses(b" , ,").is_empty());
+    }
+
+    #[test]
+    fn of_a_field_as_large_as_a_message_only_the_beginning_is_taken_apart() {
+        let flood = [b"a@b.c,".to_vec(), vec![b'<'; 2 * FIELD_LIMIT], b">,x@y.z".to_vec()].concat();
+        let list = addresses(&flood);
+        assert!(!list.is_empty() && list.len() <= 2, "{}", list.len());
+        assert!(matches!(&list[0], Address::Mailbox { local, .. } if local == b"a"));
+        let last = vec![b'<'; 2 * FIELD_LIMIT].into_iter().chain(*b",>,x@y.z").collect::<Vec<u8>>();
+        assert_eq!(addresses(&last), []);
+        assert_eq!(addresses(&b"a@b.c,".repeat(FIELD_LIMIT)).len(), ADDRESS_LIMIT);
     }
 
     proptest::proptest! {

@@ -5,6 +5,9 @@ use super::cursor::{Cursor, Expected};
 
 /// Patterns in one LIST; each is compared with every mailbox.
 const PATTERN_LIMIT: usize = 64;
+/// Octets of all patterns and the reference of one LIST together: the time that LIST takes is this times the length of
+/// all names. Names have at most 240 octets.
+const OCTET_LIMIT: usize = 2048;
 
 /// Which mailboxes (RFC 5258 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,11 @@ pub struct List {
 pub(super) fn plain(cursor: &mut Cursor<'_>) -> Result<(String, String), Expected> {
     let reference = cursor.astring()?;
     cursor.space()?;
-    Ok((reference, cursor.pattern()?))
+    let pattern = cursor.pattern()?;
+    if reference.len() + pattern.len() > OCTET_LIMIT {
+        return Err("a shorter pattern");
+    }
+    Ok((reference, pattern))
 }
 
 pub(super) fn list(cursor: &mut Cursor<'_>) -> Result<List, Expected> {
@@ -82,6 +89,10 @@ pub(super) fn list(cursor: &mut Cursor<'_>) -> Result<List, Expected> {
     };
     if patterns.len() > PATTERN_LIMIT || patterns.is_empty() {
         return Err("one to 64 patterns");
+    }
+    // The reference stands before every pattern.
+    if patterns.iter().map(|pattern| reference.len() + pattern.len()).sum::<usize>() > OCTET_LIMIT {
+        return Err("shorter patterns");
     }
     let mut returns = Vec::new();
     if cursor.word(" RETURN ") {

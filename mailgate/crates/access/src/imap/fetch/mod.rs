@@ -185,6 +185,8 @@ impl Session {
                 self.connection.out.raw(" ");
             }
             self.write_item(at, item, facts, opened).await?;
+            // The same large part may be asked for many times in one command.
+            self.connection.drain().await?;
         }
         if was_read && !tells_flags {
             self.connection.out.raw(" ");
