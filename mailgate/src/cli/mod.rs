@@ -35,6 +35,8 @@ pub mod exit {
     pub const SYSTEM: u8 = 71;
     /// Try again later.
     pub const TEMPORARY: u8 = 75;
+    /// Only the administrator may do that.
+    pub const PERMISSION: u8 = 77;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 78;
 }
@@ -170,7 +172,7 @@ fn ask(place: &config::Place, call: &Call) -> Result<Value, Failure> {
                 ),
             ));
         }
-        Err(error) => return Err(failure(exit::TEMPORARY, format!("{}: {error}", control.display()))),
+        Err(error) => return Err(not_heard(&control, &error)),
     };
     match answer {
         Answer::Done(value) => Ok(value),
@@ -180,6 +182,17 @@ fn ask(place: &config::Place, call: &Call) -> Result<Value, Failure> {
 
 fn nobody_listens(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)
+}
+
+/// A daemon may be there, but the call did not get through.
+fn not_heard(control: &std::path::Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => failure(
+            exit::PERMISSION,
+            format!("{}: {error}; only root and the daemon's own user may ask it", control.display()),
+        ),
+        _ => failure(exit::TEMPORARY, format!("{}: {error}", control.display())),
+    }
 }
 
 fn failure(exit: u8, message: impl Into<String>) -> Failure {
