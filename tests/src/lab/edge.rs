@@ -94,7 +94,10 @@ pub(super) fn bypass(lab: &mut Setting<'_>) -> Result<String> {
 /// The kernel's own counters: the stranger came by the edge's listener, the friend by reception's, nobody by accident.
 pub(super) fn steered(lab: &mut Setting<'_>) -> Result<String> {
     let status = lab.daemon.json(&["status"])?;
-    let counters = status["filter"]["counters"].as_array().context("no counters in the status")?;
+    let counters = status
+        .pointer("/filter/counters")
+        .and_then(|counters| counters.as_array())
+        .context("no counters in the status")?;
     let count = |name: &str| -> Result<u64> {
         let row = counters.iter().find(|row| row["name"] == name);
         row.and_then(|row| row["count"].as_u64()).with_context(|| format!("no counter {name} in {status}"))
