@@ -14,6 +14,7 @@ mod command;
 pub mod config;
 mod error;
 mod fields;
+mod places;
 mod received;
 mod relay;
 pub mod reply;

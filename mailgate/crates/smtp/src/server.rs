@@ -9,11 +9,11 @@ use mailgate_model::{Client, Clock, Domain, IdGenerator, Service, SessionId};
 use mailgate_msgauth::{Signer, Verifier};
 use mailgate_net::{Resolver, Stream, Tls};
 use mailgate_store::Spool;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::budget::Budget;
+use crate::places::Places;
 use crate::session::Session;
 
 /// Everything a server needs.
@@ -72,7 +72,7 @@ pub struct Resumed {
 pub struct Server {
     pub(crate) parts: Parts,
     pub(crate) budget: Budget,
-    pub(crate) sessions: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
 }
 
 impl fmt::Debug for Server {
@@ -86,8 +86,8 @@ impl Server {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let budget = Budget::new(parts.config.content_memory);
-        let sessions = Arc::new(Semaphore::new(parts.config.sessions.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { parts, budget, sessions })
+        let places = Places::new(parts.config.sessions, parts.config.sessions_per_source);
+        Arc::new(Self { parts, budget, places })
     }
 
     /// Serves one fresh connection until its end. A `stream` that is inside TLS already is implicit TLS.

@@ -7,8 +7,8 @@ use bytes::BytesMut;
 use mailgate_model::{Client, Permanence, Reply, Service, SessionId};
 use mailgate_net::Stream;
 use mailgate_proto::smtp::{self, Charset, Command, Misbehaved};
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::places::Place;
 use crate::received::Hello;
 use crate::reply;
 use crate::transaction::State;
@@ -113,15 +113,15 @@ impl Session {
     }
 
     /// A place among the sessions, or goodbye.
-    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.server.sessions).try_acquire_owned().ok();
-        if place.is_none() {
-            tracing::warn!(target: "smtp", s = %self.id, event = "refused", peer = %self.client.peer, reason = "too-many-sessions");
+    async fn place(&mut self) -> Option<Place> {
+        let place = self.server.places.take(self.client.ip());
+        if let Err(reason) = place {
+            tracing::warn!(target: "smtp", s = %self.id, event = "refused", peer = %self.client.peer, reason);
             self.wire.reply(&reply::TOO_MANY_SESSIONS);
             // Farewell would hold more connections than the limit allows; a short word is all there is.
             let _ = self.wire.flush(Duration::from_secs(1)).await;
         }
-        place
+        place.ok()
     }
 
     /// Performs a line that the edge has answered already; a refusal is owed to the RCPT that follows.

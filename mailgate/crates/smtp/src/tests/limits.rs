@@ -151,3 +151,15 @@ fn a_session_is_a_small_future() {
 fn unreachable<T>() -> T {
     unreachable!()
 }
+
+#[tokio::test]
+async fn one_source_takes_no_more_than_its_share_of_the_places_also_when_the_edge_hands_it_on() {
+    let place = place_with(|config| config.sessions_per_source = 2).await;
+    let first = place.mx_greeted().await;
+    let _second = place.mx_greeted().await;
+    let mut third = place.mx().await;
+    third.hears("421 4.3.2").await;
+    third.sees_the_end().await;
+    first.vanishes().await;
+    let _fourth = place.mx_greeted().await;
+}
