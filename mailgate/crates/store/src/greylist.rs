@@ -10,6 +10,7 @@
 
 mod index;
 mod rows;
+mod sources;
 mod writer;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use mailgate_model::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use self::index::{Index, Tuples};
+use self::sources::Sources;
 use self::writer::{Change, Writer};
 use crate::{Database, Durability, Error};
 
@@ -189,6 +191,7 @@ pub struct Greylist(Arc<Inner>);
 
 struct Inner {
     tuples: Tuples,
+    sources: Sources,
     index: Index,
     writer: Writer,
     clock: Arc<dyn Clock>,
@@ -222,7 +225,7 @@ impl Greylist {
     async fn load(database: Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let (tuples, index) = database.read(rows::load).await?;
         let writer = Writer::start(database, Arc::clone(&clock));
-        Ok(Self(Arc::new(Inner { tuples, index, writer, clock })))
+        Ok(Self(Arc::new(Inner { tuples, sources: Sources::default(), index, writer, clock })))
     }
 
     /// What is known of `ip` now. Among entries of one kind the longest prefix decides. A standing given by the
@@ -239,8 +242,13 @@ impl Greylist {
         inner.tuples.change(tuple, |state| {
             let next = judge(*state);
             match next {
-                // Memory is bounded: while it is full of attempts, new ones are deferred and not remembered.
-                Next::Defer(_) if state.is_none() && inner.tuples.len() >= TUPLES_LIMIT => {
+                // Memory is bounded: while it is full of attempts, new ones are deferred and not remembered. No single
+                // source can fill it, else it would keep everybody else deferred for ever.
+                Next::Defer(_)
+                    if state.is_none()
+                        && (inner.tuples.len() >= TUPLES_LIMIT
+                            || !inner.sources.admit(tuple.client, inner.clock.now())) =>
+                {
                     inner.writer.count_unsaved();
                 }
                 Next::Defer(grey) => {
@@ -433,6 +441,7 @@ impl Greylist {
         let until = Timestamp::from_millis(
             self.0.clock.now().millis() - i64::try_from(SWEEP_GRACE.as_millis()).unwrap_or(0),
         );
+        self.0.sources.sweep(self.0.clock.now());
         let mut swept = self.0.index.sweep(until);
         for shard in 0..Tuples::SHARDS {
             swept += self.0.tuples.sweep(shard, until);

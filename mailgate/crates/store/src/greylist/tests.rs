@@ -381,3 +381,28 @@ proptest::proptest! {
         proptest::prop_assert_eq!(got, want);
     }
 }
+
+#[tokio::test]
+async fn one_source_cannot_fill_the_memory_and_others_are_remembered_all_the_same() {
+    let (clock, list) = fresh().await;
+    let defer = |client: &str, to: String| {
+        let now = clock.now();
+        list.attempt(&tuple(client, "a@x.org", &to), &said("a@x.org", &to), |known| {
+            Next::Defer(known.unwrap_or(grey(now)))
+        });
+    };
+    let limit = usize::try_from(super::sources::LIMIT).unwrap();
+    for n in 0..limit + 50 {
+        // A host that wanders through its /64.
+        defer(&format!("2001:db8::{:x}", n % 1000), format!("u{n}@y.org"));
+    }
+    assert_eq!(list.counts().grey, limit);
+    assert_eq!(list.counts().unsaved, 50);
+    defer("2001:db8:0:1::1", "b@y.org".into());
+    defer("192.0.2.1", "b@y.org".into());
+    assert_eq!(list.counts().grey, limit + 2, "others are remembered");
+    clock.advance(61 * MINUTE);
+    list.sweep().await.unwrap();
+    defer("2001:db8::1", "again@y.org".into());
+    assert_eq!(list.counts().grey, limit + 3, "an hour later it counts anew");
+}

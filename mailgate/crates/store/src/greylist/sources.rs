@@ -1,0 +1,62 @@
+//! How many new tuples each source made of late: what keeps one of them from filling the memory of all.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv6Net};
+use mailgate_model::Timestamp;
+
+/// New tuples of one source that are remembered within [`WINDOW`]. The first message of a list with ten thousand readers
+/// fits, and one retry of any of them makes the source passed; who is beyond it is deferred all the same.
+pub(super) const LIMIT: u32 = 10_000;
+/// For how long new tuples are counted together.
+const WINDOW: Duration = Duration::from_secs(3600);
+/// Bits of an IPv6 address that count as one source: a host may choose the rest.
+const IPV6_SOURCE: u8 = 64;
+
+#[derive(Default)]
+pub(super) struct Sources(Mutex<HashMap<IpNet, Window>>);
+
+struct Window {
+    since: Timestamp,
+    count: u32,
+}
+
+impl Window {
+    fn holds(&self, now: Timestamp) -> bool {
+        // One from the future (the clock was set back) is over.
+        self.since <= now && now.since(self.since) < WINDOW
+    }
+}
+
+impl Sources {
+    /// Counts one more tuple of `client`; false when it made too many.
+    pub(super) fn admit(&self, client: IpNet, now: Timestamp) -> bool {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = sources.entry(source(client)).or_insert(Window { since: now, count: 0 });
+        if !window.holds(now) {
+            *window = Window { since: now, count: 0 };
+        }
+        window.count = window.count.saturating_add(1);
+        window.count <= LIMIT
+    }
+
+    /// Forgets windows that are over.
+    pub(super) fn sweep(&self, now: Timestamp) {
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|_, window| window.holds(now));
+        if sources.len() < sources.capacity() / 4 {
+            sources.shrink_to_fit();
+        }
+    }
+}
+
+fn source(client: IpNet) -> IpNet {
+    match client {
+        IpNet::V6(net) if net.prefix_len() > IPV6_SOURCE => {
+            Ipv6Net::new(net.addr(), IPV6_SOURCE).map_or(client, |wider| IpNet::V6(wider.trunc()))
+        }
+        _ => client,
+    }
+}
