@@ -128,8 +128,8 @@ impl Source {
 
     async fn read(&mut self, signature: Signature) -> Result<(), Error> {
         let path = self.path.clone();
-        let parse = move || read(&path).map(|text| cidr::parse(&path.to_string_lossy(), &text));
-        let parsed = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
+        let parse = move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text)));
+        let (is_bare, parsed) = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
             Ok(parsed) => parsed,
             // Tried again at the next look.
             Err(error) => return self.fail(error.to_string()).await,
@@ -137,6 +137,13 @@ impl Source {
         if let (true, Some(first)) = (parsed.set.is_empty(), parsed.problems.first()) {
             // An error page instead of a list, for instance. Not tried again before it changes.
             let said = format!("no line of {} can be read, first: {first}", parsed.refused);
+            self.fail(said).await?;
+            self.read = Some(signature);
+            return Ok(());
+        }
+        if is_bare && self.holds_entries().await? {
+            // What a download leaves that failed after it had opened its target, or a full disk.
+            let said = "found a file of no octet, expected entries, or a comment if none are meant".to_owned();
             self.fail(said).await?;
             self.read = Some(signature);
             return Ok(());
@@ -168,6 +175,12 @@ impl Source {
         self.read = Some(signature);
         self.error = None;
         Ok(())
+    }
+
+    /// Whether an earlier reading left entries in the table.
+    async fn holds_entries(&self) -> Result<bool, Error> {
+        let (table, origin) = (self.table, self.origin);
+        self.shared.with(move |state| state.merged.count(table, origin) > 0).await
     }
 
     /// Keeps the last good set and says why, once.

@@ -158,7 +158,7 @@ async fn one_prefix_in_two_files_stays_when_one_lets_go() {
     fs::write(&two, "192.0.2.1\n").unwrap();
     let mut station = Station::start(&[one.clone(), two], folder.path(), Arc::new(SystemClock));
     station.told(&["192.0.2.1/32", "192.0.2.2/32"]).await;
-    fs::write(&one, "").unwrap();
+    fs::write(&one, "# none\n").unwrap();
     station.told(&["192.0.2.1/32"]).await;
 }
 
@@ -198,4 +198,19 @@ async fn an_error_page_in_place_of_the_list_keeps_the_last_good_set_and_an_empty
     fs::write(&path, "# nobody today\n").unwrap();
     station.told(&[]).await;
     station.sees("the recovery", |row| row.state == SourceState::Good).await;
+}
+
+#[tokio::test]
+async fn a_download_that_failed_and_left_nothing_keeps_the_last_good_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), folder.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32"]).await;
+    fs::write(&path, "").unwrap();
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 1);
+    assert!(row.error.unwrap().starts_with("found a file of no octet"));
+    fs::write(&path, "192.0.2.2\n").unwrap();
+    station.told(&["192.0.2.2/32"]).await;
 }
