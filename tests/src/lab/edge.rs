@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::internet::{FRIEND, GATE, MX, OUTCAST, SPAMMER};
-use super::setting::{ALICE, Setting};
+use super::setting::{ALICE, SPAMMER_ROUTES, Setting};
 use crate::{Dialogue, Namespace, until};
 
 /// A feed's news are in force within this time.
@@ -41,12 +41,15 @@ enum Reception {
     Unreachable,
 }
 
-/// Connects from `node` and looks how the greeting arrives.
-fn reception(node: &Namespace, port: u16) -> Result<Reception> {
+/// The two addresses of mx.
+const FAMILIES: [IpAddr; 2] = [IpAddr::V4(GATE.v4), IpAddr::V6(GATE.v6)];
+
+/// Connects from `node` to this address of mx and looks how the greeting arrives.
+fn reception(node: &Namespace, ip: IpAddr, port: u16) -> Result<Reception> {
     /// Longer than a greeting takes to cross a bridge on a busy machine, shorter than three bytes take in the tarpit.
     const GLANCE: Duration = Duration::from_millis(400);
     node.within(move || {
-        let to = SocketAddr::from((GATE.v4, port));
+        let to = SocketAddr::new(ip, port);
         let Ok(tcp) = TcpStream::connect_timeout(&to, UNANSWERED) else {
             return Ok(Reception::Unreachable);
         };
@@ -65,11 +68,12 @@ fn reception(node: &Namespace, port: u16) -> Result<Reception> {
     })
 }
 
-/// Waits until connections from `node` are received so; how long that took.
-fn becomes(node: &Namespace, wanted: &Reception, limit: Duration) -> Result<Duration> {
+/// Waits until connections from `node` to this address are received so; how long that took.
+fn becomes(node: &Namespace, ip: IpAddr, wanted: &Reception) -> Result<Duration> {
+    const LIMIT: Duration = Duration::from_secs(5);
     let mut last = None;
-    let done = until(&format!("{} to be {wanted:?}", node.label()), limit, || {
-        last = Some(reception(node, 25));
+    let done = until(&format!("{} to be {wanted:?} at {ip}", node.label()), LIMIT, || {
+        last = Some(reception(node, ip, 25));
         matches!(&last, Some(Ok(seen)) if seen == wanted).then_some(())
     });
     done.map(|(_, time)| time).with_context(|| format!("last seen: {last:?}"))
@@ -94,13 +98,12 @@ pub(super) fn bypass(lab: &mut Setting<'_>) -> Result<String> {
 /// The kernel's own counters: the stranger came by the edge's listener, the friend by reception's, nobody by accident.
 pub(super) fn steered(lab: &mut Setting<'_>) -> Result<String> {
     let status = lab.daemon.json(&["status"])?;
-    let counters = status
-        .pointer("/filter/counters")
-        .and_then(|counters| counters.as_array())
-        .context("no counters in the status")?;
+    let counters = status.pointer("/filter/counters").and_then(serde_json::Value::as_array);
+    let counters = counters.context("no counters in the status")?;
     let count = |name: &str| -> Result<u64> {
-        let row = counters.iter().find(|row| row["name"] == name);
-        row.and_then(|row| row["count"].as_u64()).with_context(|| format!("no counter {name} in {status}"))
+        let row = counters.iter().find(|row| row.get("name").is_some_and(|said| said == name));
+        row.and_then(|row| row.get("count")?.as_u64())
+            .with_context(|| format!("no counter {name} in {status}"))
     };
     let (edge, reception) = (count("steered-edge")?, count("steered-reception")?);
     let nowhere = count("steered-nowhere")?;
@@ -115,16 +118,18 @@ pub(super) fn announced(lab: &mut Setting<'_>) -> Result<String> {
     until("the BGP session", Duration::from_secs(20), || lab.bird.is_established().then_some(()))
         .with_context(|| lab.bird.report())?;
     let spammer = lab.node(SPAMMER.label)?;
-    let before = reception(spammer, 25)?;
-    ensure!(before == Reception::Greeted, "before the announcement: {before:?}");
-    lab.bird.announce("spammer")?;
-    let begun = Instant::now();
-    becomes(spammer, &Reception::Tarpit, Duration::from_secs(5))?;
-    // The look itself takes the time of a glance; the verdict fell before it.
-    let time = begun.elapsed();
-    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
+    let mut times = Vec::new();
+    for (ip, route) in FAMILIES.into_iter().zip(SPAMMER_ROUTES) {
+        let before = reception(spammer, ip, 25)?;
+        ensure!(before == Reception::Greeted, "before the announcement, {ip}: {before:?}");
+        lab.bird.announce(route)?;
+        // The last look itself takes the time of a glance; the verdict fell before it.
+        let time = becomes(spammer, ip, &Reception::Tarpit)?;
+        ensure!(time <= AT_ONCE, "it took {:.2} s at {ip}", time.as_secs_f64());
+        times.push(format!("{:.2} s", time.as_secs_f64()));
+    }
     let bytes = stuttered(spammer, Duration::from_secs(3))?;
-    Ok(format!("seen {:.2} s after the announcement; then {bytes} bytes in 3 s", time.as_secs_f64()))
+    Ok(format!("seen {} (IPv4, IPv6) after the announcement; then {bytes} bytes in 3 s", times.join(" and ")))
 }
 
 /// How many bytes of the greeting arrive in this time.
@@ -145,10 +150,17 @@ fn stuttered(node: &Namespace, time: Duration) -> Result<usize> {
 }
 
 pub(super) fn withdrawn(lab: &mut Setting<'_>) -> Result<String> {
-    lab.bird.withdraw("spammer")?;
-    let time = becomes(lab.node(SPAMMER.label)?, &Reception::Greeted, Duration::from_secs(5))?;
-    ensure!(time <= AT_ONCE, "it took {:.2} s", time.as_secs_f64());
-    Ok(format!("seen {:.2} s after the withdrawal", time.as_secs_f64()))
+    let spammer = lab.node(SPAMMER.label)?;
+    let mut times = Vec::new();
+    for (ip, route) in FAMILIES.into_iter().zip(SPAMMER_ROUTES) {
+        let before = reception(spammer, ip, 25)?;
+        ensure!(before == Reception::Tarpit, "before the withdrawal, {ip}: {before:?}");
+        lab.bird.withdraw(route)?;
+        let time = becomes(spammer, ip, &Reception::Greeted)?;
+        ensure!(time <= AT_ONCE, "it took {:.2} s at {ip}", time.as_secs_f64());
+        times.push(format!("{:.2} s", time.as_secs_f64()));
+    }
+    Ok(format!("seen {} (IPv4, IPv6) after the withdrawal", times.join(" and ")))
 }
 
 /// Whether a SYN from `node` is answered within a short time; the bridge needs less than a millisecond.
@@ -161,23 +173,26 @@ fn is_answered(node: &Namespace) -> bool {
 
 pub(super) fn dropped(lab: &mut Setting<'_>) -> Result<String> {
     let outcast = lab.node(OUTCAST.label)?;
-    ensure!(reception(outcast, 25)? == Reception::Greeted, "not greeted at the beginning");
+    for ip in FAMILIES {
+        let before = reception(outcast, ip, 25)?;
+        ensure!(before == Reception::Greeted, "before, {ip}: {before:?}");
+    }
     let mut file = fs::File::options().append(true).open(lab.block_file())?;
-    writeln!(file, "{}  # until further notice", OUTCAST.v4)?;
+    write!(file, "{}  # until further notice\n{}\n", OUTCAST.v4, OUTCAST.v6)?;
     let cut =
         until("the outcast to be cut off", Duration::from_secs(5), || (!is_answered(outcast)).then_some(()));
     let (_, time) = cut?;
     ensure!(time <= SOON, "it took {:.2} s", time.as_secs_f64());
-    for port in [25, 143] {
-        let seen = reception(outcast, port)?;
-        ensure!(seen == Reception::Unreachable, "port {port}: {seen:?}");
+    for (ip, port) in FAMILIES.into_iter().flat_map(|ip| [(ip, 25), (ip, 143)]) {
+        let seen = reception(outcast, ip, port)?;
+        ensure!(seen == Reception::Unreachable, "{ip} port {port}: {seen:?}");
     }
-    Ok(format!("seen {:.2} s after the line was written; IMAP is out of reach too", time.as_secs_f64()))
+    Ok(format!("seen {:.2} s after the lines were written; SMTP and IMAP, IPv4 and IPv6", time.as_secs_f64()))
 }
 
 pub(super) fn outlives(lab: &mut Setting<'_>) -> Result<String> {
     lab.daemon.kill();
-    let during = reception(lab.node(OUTCAST.label)?, 25)?;
+    let during = reception(lab.node(OUTCAST.label)?, FAMILIES[0], 25)?;
     let friend = lab.node(FRIEND.label)?;
     let refused = friend.within(|| {
         let to = SocketAddr::new(IpAddr::V4(GATE.v4), 25);
@@ -187,7 +202,7 @@ pub(super) fn outlives(lab: &mut Setting<'_>) -> Result<String> {
     let begun = Instant::now();
     lab.daemon.begin()?;
     ensure!(during == Reception::Unreachable, "without the daemon: {during:?}");
-    let after = reception(lab.node(OUTCAST.label)?, 25)?;
+    let after = reception(lab.node(OUTCAST.label)?, FAMILIES[0], 25)?;
     ensure!(after == Reception::Unreachable, "after the restart: {after:?}");
     let friend = refused.map_or("was answered".into(), |kind| format!("got {kind}"));
     Ok(format!(
@@ -201,7 +216,7 @@ pub(super) fn reachable_again(lab: &mut Setting<'_>) -> Result<String> {
     fs::write(lab.block_file(), "# nobody\n")?;
     let (_, time) = until("an answer", Duration::from_secs(5), || is_answered(outcast).then_some(()))?;
     ensure!(time <= SOON, "it took {:.2} s", time.as_secs_f64());
-    let seen = reception(outcast, 25)?;
+    let seen = reception(outcast, FAMILIES[1], 25)?;
     ensure!(seen == Reception::Greeted, "{seen:?}");
     Ok(format!("seen {:.2} s after the line was taken out", time.as_secs_f64()))
 }

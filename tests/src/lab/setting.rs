@@ -17,6 +17,8 @@ pub(super) const ALICE: &str = "alice@example.org";
 pub(super) const PASSWORD: &str = "correct horse battery";
 /// The stranger's user.
 pub(super) const ANN: &str = "ann@example.net";
+/// The feeder's switches for the spammer's addresses, IPv4 and IPv6.
+pub(super) const SPAMMER_ROUTES: [&str; 2] = ["spammer4", "spammer6"];
 /// The feeder's AS, and the community that blocks.
 const FEEDER_AS: u16 = 65066;
 
@@ -57,12 +59,11 @@ impl<'n> Setting<'n> {
             peer_as: 65025,
             peer_port: 179,
         };
-        let spammer = Route {
-            name: "spammer".into(),
-            prefix: format!("{}/32", SPAMMER.v4),
-            community: (FEEDER_AS, 666),
-        };
-        let bird = Bird::start(network.node(FEEDER.label)?, folder, session, &[spammer])?;
+        let [v4, v6] = SPAMMER_ROUTES;
+        let routes = [(v4, format!("{}/32", SPAMMER.v4)), (v6, format!("{}/128", SPAMMER.v6))];
+        let routes =
+            routes.map(|(name, prefix)| Route { name: name.into(), prefix, community: (FEEDER_AS, 666) });
+        let bird = Bird::start(network.node(FEEDER.label)?, folder, session, &routes)?;
         let token = format!("token-{}", std::process::id());
         Ok(Setting { folder, network, daemon, postfix, bird, certificate, token })
     }
@@ -72,7 +73,7 @@ impl<'n> Setting<'n> {
         let mut command = Command::new(Daemon::binary()?);
         command.arg("--version");
         let version = crate::run(command, Duration::from_secs(10))?.success()?;
-        Ok(format!("{} with {} accounts", version.trim(), 1))
+        Ok(version.trim().to_owned())
     }
 
     /// The namespace with this label.
