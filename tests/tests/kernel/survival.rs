@@ -120,3 +120,27 @@ fn an_interface_that_is_not_there_is_named() {
         })
         .unwrap();
 }
+
+#[test]
+fn links_of_another_layout_are_taken_over_and_nothing_stays_when_the_filter_cannot_be_had() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    namespace("layouts")
+        .within(|| -> Result<()> {
+            let instance = config().folder();
+            drop(open(&config())?);
+            std::fs::rename(instance.join("v1"), instance.join("v0"))?;
+            let filter = open(&config())?;
+            assert_eq!(filter.status().interfaces, [("v0".to_owned(), "native")]);
+            assert!(!instance.join("v0").exists() && instance.join("v1/xdp-native-v0").exists());
+            drop(filter);
+
+            let absent = Config { interfaces: vec!["wan7".into()], ..config() };
+            let clock = std::sync::Arc::new(ManualClock::default());
+            assert_eq!(mailgate_edge::packet::open(&absent, clock).status().acts, Where::Memory);
+            assert!(!instance.exists(), "no filter goes on with tables of yesterday");
+            Ok(())
+        })
+        .unwrap();
+}

@@ -128,7 +128,8 @@ impl Source {
 
     async fn read(&mut self, signature: Signature) -> Result<(), Error> {
         let path = self.path.clone();
-        let parse = move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text)));
+        let parse =
+            move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text)));
         let (is_bare, parsed) = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
             Ok(parsed) => parsed,
             // Tried again at the next look.
@@ -143,7 +144,8 @@ impl Source {
         }
         if is_bare && self.holds_entries().await? {
             // What a download leaves that failed after it had opened its target, or a full disk.
-            let said = "found a file of no octet, expected entries, or a comment if none are meant".to_owned();
+            let said =
+                "found a file of no octet, expected entries, or a comment if none are meant".to_owned();
             self.fail(said).await?;
             self.read = Some(signature);
             return Ok(());

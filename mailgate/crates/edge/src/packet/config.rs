@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// The kernel filter.
@@ -24,6 +25,9 @@ pub struct Config {
     /// Whether connections through the loopback interface are given to the listeners too. Default `false`, so that
     /// local programs reach whoever is bound. Example: `true`.
     pub steer_loopback: bool,
+    /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
+    #[serde(skip)]
+    pub local: Vec<IpNet>,
 }
 
 /// How the filter is attached to an interface.
@@ -50,6 +54,7 @@ impl Default for Config {
             pin_dir: PathBuf::from("/sys/fs/bpf/mailgate"),
             reception_ports: vec![25],
             steer_loopback: false,
+            local: Vec::new(),
         }
     }
 }

@@ -45,6 +45,9 @@ const IN_PLACE_MIN: usize = 1000;
 /// The same as a share of the entries: one in this many.
 const IN_PLACE_SHARE: usize = 8;
 
+/// Bit of the local networks, the last one; the tables of the configuration have those before it.
+const LOCAL: u8 = TABLES as u8 - 1;
+
 /// The header last: until then the memory is no generation.
 pub(super) fn write_header(
     area: &Area,
@@ -76,6 +79,8 @@ pub(super) struct Engine {
     shadow6: Shadow<u128>,
     generation4: Option<Generation4>,
     generation6: Option<Generation6>,
+    /// Networks that no table keeps out.
+    local: Vec<IpNet>,
     number: u64,
     /// A change of this family did not get into force; only compiling anew brings it there.
     stale4: bool,
@@ -102,10 +107,20 @@ impl Engine {
             shadow6: Shadow::new(),
             generation4: None,
             generation6: None,
+            local: Vec::new(),
             number: 0,
             stale4: false,
             stale6: false,
         }
+    }
+
+    /// Networks whose packets pass whatever the tables say. Those of loopback never come in by an interface.
+    #[cfg_attr(
+        not(any(feature = "ebpf", test)),
+        expect(dead_code, reason = "at accept the edge looks at the local networks itself")
+    )]
+    pub(super) fn spare(&mut self, local: &[IpNet]) {
+        self.local = local.iter().filter(|network| !network.addr().is_loopback()).copied().collect();
     }
 
     /// As [`super::PacketFilter::apply`].
@@ -176,11 +191,24 @@ impl Engine {
         if found > TABLES {
             return Err(Error::Tables { found });
         }
-        let (shadow4, shadow6) = shadows(snapshot, now);
-        let policy = policy(snapshot);
+        let mut policy = policy(snapshot);
+        // Only drop reaches packets; what else a table says is decided at accept, where local networks come first.
+        let mut local = self.local.as_slice();
+        if policy.drop == 0 {
+            local = &[];
+        } else if found > usize::from(LOCAL) && !local.is_empty() {
+            tracing::warn!(target: "edge", event = "packet", "too many tables to spare local networks in the kernel");
+            local = &[];
+        }
+        if !local.is_empty() {
+            policy.bypass |= 1 << LOCAL;
+        }
+        let (shadow4, shadow6) = shadows(snapshot, now, local);
         let stamp = self.stamp();
         let generation4 = compile4(&shadow4, &policy, stamp, &*self.backing)?;
         let generation6 = compile6(&shadow6, &policy, stamp, &*self.backing)?;
+        // If the second fails, the first has to be taken back by the next call.
+        (self.stale4, self.stale6) = (true, true);
         self.backing.publish(Family::V4, generation4.as_ref().map(|new| &**new.area()))?;
         self.backing.publish(Family::V6, generation6.as_ref().map(|new| &**new.area()))?;
         self.policy = policy;
@@ -327,16 +355,18 @@ fn compile6(
 }
 
 /// Both shadows of a snapshot; entries that have ended are left out.
-fn shadows(snapshot: &Snapshot, now: Timestamp) -> (Shadow<u32>, Shadow<u128>) {
+fn shadows(snapshot: &Snapshot, now: Timestamp, local: &[IpNet]) -> (Shadow<u32>, Shadow<u128>) {
     let size = snapshot.tables.iter().map(|table| table.entries.len()).sum();
     let (mut v4, mut v6) = (Vec::with_capacity(size), Vec::new());
+    let mut push = |prefix: IpNet, table: u8, hole: bool| match prefix.trunc() {
+        IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), table, hole)),
+        IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), table, hole)),
+    };
+    local.iter().for_each(|network| push(*network, LOCAL, false));
     for (n, table) in (0_u8..).zip(&snapshot.tables) {
         let live = table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now));
         for Entry { prefix, negated, .. } in live {
-            match prefix.trunc() {
-                IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), n, *negated)),
-                IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), n, *negated)),
-            }
+            push(*prefix, n, *negated);
         }
     }
     (Shadow::build(v4), Shadow::build(v6))

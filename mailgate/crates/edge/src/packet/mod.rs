@@ -107,16 +107,18 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Arc<dyn PacketFilter> {
 
 #[cfg(feature = "ebpf")]
 fn in_kernel(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, String> {
-    if let Err(reason) = config.refuses_kernel() {
-        // What an earlier start left in the kernel would go on with tables of yesterday.
-        if let Err(error) = xdp::remove(config) {
-            tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay");
-        }
-        return Err(reason);
-    }
-    match xdp::Xdp::open(config, Arc::clone(clock)) {
+    let opened = config
+        .refuses_kernel()
+        .and_then(|()| xdp::Xdp::open(config, Arc::clone(clock)).map_err(|error| error.to_string()));
+    match opened {
         Ok(filter) => Ok(Arc::new(filter)),
-        Err(error) => Err(error.to_string()),
+        Err(reason) => {
+            // What an earlier start left in the kernel would go on with tables of yesterday.
+            if let Err(error) = xdp::remove(config) {
+                tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay");
+            }
+            Err(reason)
+        }
     }
 }
 

@@ -388,3 +388,18 @@ fn changes_that_found_no_memory_are_in_force_after_the_next_call_that_does() {
         assert_eq!(says(&engine, ip), Some(Action::Drop), "{ip}");
     }
 }
+
+#[test]
+fn a_local_network_passes_the_filter_whatever_table_drops_it() {
+    let backing = Scarce(Arc::default());
+    let mut engine = Engine::new(Box::new(backing), Arc::new(ManualClock::default()));
+    engine.spare(&["10.1.0.0/16".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
+    let drop = |text: &str| vec![(1, text.parse().unwrap(), false)];
+    engine.apply(vec![Change::Reload(tables(drop("10.0.0.0/8")).snapshot())]).unwrap();
+    let says = |engine: &Engine, ip: &str| engine.current().verdict(ip.parse().unwrap()).action;
+    assert_eq!(says(&engine, "10.2.0.1"), Some(Action::Drop));
+    assert_eq!(says(&engine, "10.1.0.1"), Some(Action::Bypass));
+    engine.apply(vec![Change::Add(name(1), entry("10.1.2.3/32".parse().unwrap(), false))]).unwrap();
+    assert_eq!(says(&engine, "10.1.2.3"), Some(Action::Bypass), "also by an entry that came later");
+    assert_eq!(says(&engine, "127.0.0.1"), None, "loopback meets no filter");
+}

@@ -46,6 +46,7 @@ impl Xdp {
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let folder = pins::prepare(&config.pin_dir, &config.folder())?;
         let mut loaded = load(&folder)?;
+        pins::adopt(&folder)?;
         let [tables4, tables6, ports, settings, listeners] =
             [names::TABLES4, names::TABLES6, names::PORTS, names::SETTINGS, names::LISTENERS]
                 .map(|name| pins::open(&folder.join(name)));
@@ -59,6 +60,7 @@ impl Xdp {
         let interfaces = attach_all(&mut loaded, config, &folder)?;
         let mut engine = Engine::new(Box::new(Maps { tables4, tables6 }), clock);
         engine.continue_from(earlier);
+        engine.spare(&config.local);
         Ok(Self {
             folder,
             interfaces,

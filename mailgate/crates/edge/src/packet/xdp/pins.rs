@@ -38,6 +38,32 @@ pub(super) fn prepare(pin_dir: &Path, folder: &Path) -> Result<PathBuf, Error> {
     Ok(folder)
 }
 
+/// Takes over the links that a daemon of another layout left, so that they are replaced in place: an interface takes one
+/// filter only. Its maps go; the old program keeps them until it is replaced.
+pub(super) fn adopt(folder: &Path) -> Result<(), Error> {
+    let Some(instance) = folder.parent() else { return Ok(()) };
+    let failed = |path: &Path| {
+        let step = format!("taking over {}", path.display());
+        move |source| Error::kernel(step, source)
+    };
+    for version in fs::read_dir(instance).map_err(failed(instance))?.flatten().map(|entry| entry.path()) {
+        if version == folder {
+            continue;
+        }
+        for pin in fs::read_dir(&version).map_err(failed(&version))?.flatten() {
+            let name = pin.file_name();
+            let is_link = name.to_str().is_some_and(|name| name == "steer" || name.starts_with("xdp-"));
+            let here = folder.join(&name);
+            if is_link && !here.exists() {
+                fs::rename(pin.path(), &here).map_err(failed(&here))?;
+            }
+        }
+        tracing::info!(target: "edge", event = "packet", pins = %version.display(), "taken over from another version");
+        remove_pins(&version)?;
+    }
+    Ok(())
+}
+
 /// Is the path, or what exists of it, on a bpf file system?
 fn on_bpffs(path: &Path) -> bool {
     let existing = path.ancestors().find(|path| path.exists());
