@@ -4,6 +4,7 @@
 
 mod handoff;
 mod listeners;
+mod pump;
 mod records;
 mod running;
 
@@ -18,7 +19,6 @@ use mailgate_msgauth::Verifier;
 use mailgate_net::{Resolver, SystemClock, Tls};
 use mailgate_queue::Queue;
 use mailgate_store::{Greylist, Mailboxes, Spool};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,11 +58,12 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
         Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
 
     // 1. Kernel filter, fed by the lists.
-    let filter = packet::open(&config.edge.packet, Arc::clone(&clock));
+    let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
+    let filter = packet::open(&spared, Arc::clone(&clock));
     let (lists, changes) =
         Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
             .map_err(system)?;
-    let tables_ready = pump(changes, Arc::clone(&filter));
+    let tables_ready = pump::pump(changes, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
 
     // 5 to 9. Reception: message authentication, relay right, durable commit.
     let learn = handoff::ToEdge::default();
@@ -142,35 +143,6 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     running.open_control(&config).await?;
     tracing::info!(target: "mailgate", event = "started", ports = %running.ports(), filter = running.filter_sentence());
     Ok(running)
-}
-
-/// Gives the changes of the lists to the filter, on a thread of its own: a reload of a million entries takes a while.
-/// The receiver hears when the first ones are in force.
-fn pump(
-    mut changes: tokio::sync::mpsc::Receiver<Vec<mailgate_lists::Change>>,
-    filter: Arc<dyn packet::PacketFilter>,
-) -> oneshot::Receiver<()> {
-    let (ready, is_ready) = oneshot::channel();
-    let mut ready = Some(ready);
-    tokio::task::spawn_blocking(move || {
-        while let Some(batch) = changes.blocking_recv() {
-            let count = batch.len();
-            match filter.apply(batch) {
-                Ok(applied) => {
-                    tracing::info!(target: "edge", event = "tables", changes = count, entries = applied.entries)
-                }
-                // The verdicts of before stay in force; the next reload heals it.
-                Err(error) => {
-                    tracing::error!(target: "edge", event = "tables", changes = count, %error, "not in force")
-                }
-            }
-            if let Some(ready) = ready.take() {
-                // Nobody waits any more after the patience is over.
-                let _ = ready.send(());
-            }
-        }
-    });
-    is_ready
 }
 
 async fn watch_certificates(tls: Tls, shutdown: CancellationToken) {
