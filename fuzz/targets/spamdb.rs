@@ -1,0 +1,48 @@
+//! A dump that was taken over is printed so that it can be taken over again.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use mailgate_edge::{Config, Edge, Handoff, Handover, Parts, Query, packet};
+use mailgate_model::{Clock, Domain, ManualClock, Timestamp};
+use mailgate_store::Greylist;
+use tokio_util::sync::CancellationToken;
+
+struct Nobody;
+
+impl Handoff for Nobody {
+    fn hand_over(&self, _: Handover) {}
+}
+
+async fn edge() -> Arc<Edge> {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::from_secs(1_700_000_000)));
+    Edge::new(Parts {
+        config: Config::default(),
+        hostname: Domain::parse("mx.example.org").unwrap(),
+        content_limit: 1000,
+        greylist: Greylist::memory(Arc::clone(&clock)).await.unwrap(),
+        filter: packet::open(&packet::Config::default(), Arc::clone(&clock)),
+        handoff: Arc::new(Nobody),
+        tls: None,
+        clock,
+        shutdown: CancellationToken::new(),
+    })
+}
+
+fn all() -> Query {
+    Query { kind: None, network: None, limit: None }
+}
+
+fuzz_target!(|text: &str| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let first = edge().await;
+        let _ = first.grey_import(text).await.unwrap();
+        let dump = first.grey_dump(all()).await.unwrap();
+        let second = edge().await;
+        let imported = second.grey_import(&dump).await.unwrap();
+        assert!(imported.problems.is_empty(), "{:?} of {dump:?}", imported.problems);
+        assert_eq!(second.grey_dump(all()).await.unwrap(), dump);
+    });
+});
