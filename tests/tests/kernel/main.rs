@@ -28,4 +28,6 @@ mod steering;
 #[cfg(feature = "ebpf")]
 mod survival;
 #[cfg(feature = "ebpf")]
+mod swaps;
+#[cfg(feature = "ebpf")]
 mod wire;
