@@ -14,6 +14,7 @@
 mod counter;
 mod decide;
 mod layout;
+pub mod limit;
 mod lookup4;
 mod lookup6;
 pub mod names;
