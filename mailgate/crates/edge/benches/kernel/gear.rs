@@ -1,0 +1,143 @@
+//! The bench programs, over maps that hold a set of addresses.
+
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::{Duration, Instant};
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map};
+use aya::programs::Xdp as XdpProgram;
+use aya::programs::xdp::XdpMode;
+use aya::{Ebpf, EbpfLoader};
+use mailgate_common::names;
+use mailgate_edge::packet::Config;
+use mailgate_edge::packet::xdp::{OBJECT, sys};
+
+use crate::Result;
+use crate::place::{INSIDE, Place};
+
+/// How long filling took and what memory it cost.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Filled {
+    pub(crate) took: Duration,
+    pub(crate) bytes: f64,
+}
+
+/// The programs; those that ask our tables use the ones of the instance that `config` names.
+pub(crate) struct Gear {
+    loaded: Ebpf,
+    pub(crate) hash: Filled,
+    pub(crate) trie: Filled,
+}
+
+impl Gear {
+    /// Loads the programs and fills the kernel's own structures, one call per entry.
+    pub(crate) fn of4(config: &Config, addresses: &[u32]) -> Result<Self> {
+        let mut gear = Self::load(config, addresses.len(), ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"])?;
+        gear.keys("BENCH_KEYS", addresses)?;
+        let begun = Instant::now();
+        let mut hash: HashMap<_, u32, u32> = gear.map("BENCH_HASH")?.try_into()?;
+        for address in addresses {
+            hash.insert(address.to_be(), 1, 0)?;
+        }
+        gear.hash = Filled { took: begun.elapsed(), bytes: gear.reported("BENCH_HASH")? };
+        let (begun, before) = (Instant::now(), kernel_memory()?);
+        let mut trie: LpmTrie<_, u32, u32> = gear.map("BENCH_TRIE")?.try_into()?;
+        for address in addresses {
+            trie.insert(&Key::new(32, address.to_be()), 1, 0)?;
+        }
+        gear.trie = Filled { took: begun.elapsed(), bytes: kernel_memory()? - before };
+        Ok(gear)
+    }
+
+    /// The same for IPv6.
+    pub(crate) fn of6(config: &Config, addresses: &[u128]) -> Result<Self> {
+        let mut gear = Self::load(config, addresses.len(), ["BENCH_TRIE6", "BENCH_HASH6", "BENCH_KEYS6"])?;
+        let halves = |address: u128| [((address >> 64) as u64).to_be(), (address as u64).to_be()];
+        let keys: Vec<[u64; 2]> = addresses.iter().map(|address| halves(*address)).collect();
+        gear.keys("BENCH_KEYS6", &keys)?;
+        let begun = Instant::now();
+        let mut hash: HashMap<_, [u64; 2], u32> = gear.map("BENCH_HASH6")?.try_into()?;
+        for key in &keys {
+            hash.insert(key, 1, 0)?;
+        }
+        gear.hash = Filled { took: begun.elapsed(), bytes: gear.reported("BENCH_HASH6")? };
+        let (begun, before) = (Instant::now(), kernel_memory()?);
+        let mut trie: LpmTrie<_, [u64; 2], u32> = gear.map("BENCH_TRIE6")?.try_into()?;
+        for key in &keys {
+            trie.insert(&Key::new(128, *key), 1, 0)?;
+        }
+        gear.trie = Filled { took: begun.elapsed(), bytes: kernel_memory()? - before };
+        Ok(gear)
+    }
+
+    fn load(config: &Config, entries: usize, sized: [&str; 3]) -> Result<Self> {
+        let pins = config.folder().join("v1");
+        let mut loader = EbpfLoader::new();
+        for name in names::MAPS {
+            loader.map_pin_path(name, pins.join(name));
+        }
+        for name in sized {
+            loader.map_max_entries(name, u32::try_from(entries.max(1))?);
+        }
+        Ok(Self { loaded: loader.load(OBJECT)?, hash: Filled::default(), trie: Filled::default() })
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut Map> {
+        self.loaded.map_mut(name).ok_or_else(|| format!("the object has no {name}").into())
+    }
+
+    fn keys<T: aya::Pod>(&mut self, name: &str, values: &[T]) -> Result<()> {
+        let mut keys: Array<_, T> = self.map(name)?.try_into()?;
+        for (n, value) in (0..).zip(values) {
+            keys.set(n, value, 0)?;
+        }
+        let mut count: Array<_, u32> = self.map("BENCH_COUNT")?.try_into()?;
+        Ok(count.set(0, u32::try_from(values.len())?, 0)?)
+    }
+
+    /// What the kernel says that a hash map takes (`memlock` in its fdinfo). Of tries it counts only part.
+    fn reported(&self, name: &str) -> Result<f64> {
+        let Some(Map::HashMap(map)) = self.loaded.map(name) else { return Err("no such hash map".into()) };
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+        let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:")).ok_or("no memlock")?;
+        Ok(bytes.trim().parse()?)
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut XdpProgram> {
+        let program = self.loaded.program_mut(name).ok_or_else(|| format!("the object has no {name}"))?;
+        let program: &mut XdpProgram = program.try_into()?;
+        if program.fd().is_err() {
+            program.load()?;
+        }
+        Ok(program)
+    }
+
+    /// Nanoseconds of one run, the mean of `repeat`.
+    pub(crate) fn time(&mut self, name: &str, repeat: u32) -> Result<u32> {
+        let program = self.program(name)?;
+        Ok(sys::test_run(program.fd()?.as_fd(), &[0; 64], &mut [], repeat)?.1)
+    }
+
+    /// Puts a program onto the device inside, in the driver, as long as this value lives.
+    pub(crate) fn attach(&mut self, name: &str, place: &Place) -> Result<()> {
+        let program = self.program(name)?;
+        place.within(|| Ok(program.attach(INSIDE, XdpMode::Driver).map(drop)?))
+    }
+
+    /// What the LPM_TRIE filter does with unlisted and with listed sources.
+    pub(crate) fn verdicts(&mut self, unlisted: u32, listed: u32) -> Result<()> {
+        let mut words: Array<_, u32> = self.map("BENCH_VERDICTS")?.try_into()?;
+        words.set(0, unlisted, 0)?;
+        Ok(words.set(1, listed, 0)?)
+    }
+}
+
+/// Memory of the kernel that structures grow in: slabs, virtually mapped, per processor. In bytes.
+pub(crate) fn kernel_memory() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let of = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0)
+    };
+    Ok((of("Slab:") + of("VmallocUsed:") + of("Percpu:")) * 1024.0)
+}

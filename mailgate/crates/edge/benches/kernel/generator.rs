@@ -1,0 +1,150 @@
+//! Real frames, as fast as one processor makes them, and the processor time that they cost.
+//!
+//! A BPF program runs on live frames (`BPF_F_TEST_XDP_LIVE_FRAMES`): it gives each the next source of a list and sends
+//! it into a veth pair, whose other end takes it within the same thread. So the time of that thread is what a packet
+//! costs: making it, bringing it over, and whatever the receiver does with it.
+
+use std::time::Duration;
+
+use aya::maps::{Array, MapData};
+use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use mailgate_edge::packet::xdp::OBJECT;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::Result;
+use crate::place::MAC;
+
+/// Frames that the kernel makes at once.
+const BATCH: u32 = 64;
+/// Where frames say they go: an address of nobody (RFC 5737), so that a stack that gets one drops it after routing.
+const NOBODY: [u8; 4] = [203, 0, 113, 1];
+
+/// What sending cost.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cost {
+    /// Time of the sending thread.
+    pub(crate) thread: Duration,
+    /// Time of the kernel thread that takes over when there is too much to do.
+    pub(crate) softirq: Duration,
+}
+
+/// Sends SYNs to port 25 from a list of sources, over and over.
+pub(crate) struct Generator {
+    loaded: Ebpf,
+    words: Array<MapData, u32>,
+    frame: Vec<u8>,
+}
+
+impl Generator {
+    /// With these sources, in this order; at least one. `to`: the destination, if not nobody.
+    pub(crate) fn new(sources: &[u32], to: Option<[u8; 4]>) -> Result<Self> {
+        let count = u32::try_from(sources.len())?;
+        let mut loaded = EbpfLoader::new().map_max_entries("BENCH_SOURCES", count).load(OBJECT)?;
+        let program: &mut Xdp =
+            loaded.program_mut("bench_generate").ok_or("the object has no bench programs")?.try_into()?;
+        program.load()?;
+        let mut list: Array<_, u32> = loaded.map_mut("BENCH_SOURCES").ok_or("no sources")?.try_into()?;
+        for (n, source) in (0..).zip(sources) {
+            list.set(n, source.to_be(), 0)?;
+        }
+        let mut words: Array<_, u32> = loaded.take_map("BENCH_GENERATOR").ok_or("no words")?.try_into()?;
+        words.set(0, count, 0)?;
+        Ok(Self { loaded, words, frame: frame(to.unwrap_or(NOBODY)) })
+    }
+
+    /// Sends so many through the interface with this index, on the processor `cpu`.
+    pub(crate) fn send(&mut self, interface: u32, packets: u32, cpu: usize) -> Result<Cost> {
+        self.words.set(1, interface, 0)?;
+        let program: &Xdp = self.loaded.program("bench_generate").ok_or("no generator")?.try_into()?;
+        let frame = &self.frame;
+        let work = || -> Result<Cost> {
+            pin(cpu)?;
+            let kernel = kernel_thread(cpu);
+            let (thread, softirq) = (own_time()?, run_time(kernel));
+            program.test_run(TestRunOptions {
+                data_in: Some(frame),
+                repeat: packets,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            })?;
+            Ok(Cost {
+                thread: own_time()?.saturating_sub(thread),
+                softirq: run_time(kernel).saturating_sub(softirq),
+            })
+        };
+        // A thread of its own, because it is tied to a processor.
+        let sent = std::thread::scope(|scope| scope.spawn(work).join());
+        sent.map_err(|_| "the sender panicked")?
+    }
+}
+
+/// Ties the calling thread to a processor.
+pub(crate) fn pin(cpu: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+/// Processor time of the calling thread.
+fn own_time() -> nix::Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// The kernel thread that does what interrupts of this processor leave over.
+fn kernel_thread(cpu: usize) -> Option<u32> {
+    let name = format!("ksoftirqd/{cpu}");
+    let processes = std::fs::read_dir("/proc").ok()?;
+    let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    // Kernel threads of the first processors have small numbers.
+    let mut numbers: Vec<u32> = numbers.collect();
+    numbers.sort_unstable();
+    let is_it = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    numbers.into_iter().find(is_it)
+}
+
+/// Processor time of a process (proc_pid_schedstat: nanoseconds on a processor come first).
+fn run_time(pid: Option<u32>) -> Duration {
+    let text = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok());
+    let first = text.as_deref().and_then(|text| text.split_whitespace().next()?.parse().ok());
+    Duration::from_nanos(first.unwrap_or(0))
+}
+
+/// A SYN to port 25. Source, identification and low half of the sequence number are zero; the generator fills them in
+/// so that both checksums stay right.
+fn frame(destination: [u8; 4]) -> Vec<u8> {
+    let mut segment = [0_u8; 20];
+    segment[..2].copy_from_slice(&40_000_u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&25_u16.to_be_bytes());
+    segment[12] = 5 << 4;
+    segment[13] = 2; // SYN
+    segment[14..16].copy_from_slice(&65_535_u16.to_be_bytes());
+    // The pseudo header: no source, destination, protocol, length (RFC 9293 §3.1).
+    let checksum = checksum(&[&destination, &[0, 6, 0, 20], &segment]);
+    segment[16..18].copy_from_slice(&checksum);
+
+    let mut header = [0_u8; 20];
+    header[0] = 0x45;
+    header[3] = 40;
+    header[8] = 64;
+    header[9] = 6;
+    header[16..].copy_from_slice(&destination);
+    let checksum = self::checksum(&[&header]);
+    header[10..12].copy_from_slice(&checksum);
+
+    [&MAC[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &header, &segment].concat()
+}
+
+/// RFC 1071; every part has an even length.
+fn checksum(parts: &[&[u8]]) -> [u8; 2] {
+    let words = parts.iter().flat_map(|part| part.chunks(2));
+    let mut sum: u32 = words.map(|word| word.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!(sum as u16)).to_be_bytes()
+}

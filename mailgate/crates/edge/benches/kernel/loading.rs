@@ -1,0 +1,183 @@
+//! A million prefixes from a file into force, and others in their place; the memory they take.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Instant;
+
+use mailgate_edge::packet::PacketFilter as _;
+use mailgate_edge::packet::xdp::Xdp;
+use mailgate_lists::{Action, Change, Entry};
+
+use crate::Result;
+use crate::addresses::{Random, Shape, host, reload, table_name};
+use crate::gear::{Gear, kernel_memory};
+use crate::packets::{Lanes, OURS, TRIE};
+use crate::peers::Peer;
+use crate::place::Place;
+use crate::report::{Report, Subject, cell, mib};
+
+pub(crate) const LOAD: &str = "ms from file into force";
+pub(crate) const SWAP: &str = "ms of a swap";
+/// Only our side can begin with prefixes that are in memory already; the daemon's lists are.
+pub(crate) const SWAP_PARSED: &str = "ms of a swap, from memory";
+pub(crate) const MEMORY: &str = "MiB";
+
+/// What one contender needed; milliseconds and bytes.
+#[derive(Clone, Copy)]
+struct Row {
+    load: f64,
+    swap: f64,
+    parsed: Option<f64>,
+    bytes: f64,
+}
+
+impl Row {
+    fn least(self, other: Self) -> Self {
+        Self {
+            load: self.load.min(other.load),
+            swap: self.swap.min(other.swap),
+            parsed: self.parsed.zip(other.parsed).map(|(one, two)| one.min(two)),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
+}
+
+/// Measures everybody, `rounds` times, interleaved; the least times and the greatest sizes count.
+pub(crate) fn measure(
+    report: &mut Report,
+    lanes: &Lanes,
+    random: &mut Random,
+    entries: usize,
+    rounds: usize,
+) -> Result<()> {
+    let [first, second] = [(); 2].map(|()| random.addresses(entries, Shape::Uniform));
+    let folder = tempfile::tempdir()?;
+    let mut rows: Vec<(&'static str, Row)> = Vec::new();
+    for _ in 0..rounds {
+        let mut measured = vec![
+            (OURS, ours(&lanes.ours.filter, folder.path(), [&first, &second])?),
+            (TRIE, trie(lanes, [&first, &second])?),
+        ];
+        for peer in Peer::ALL {
+            if let Some(place) = lanes.peer(peer) {
+                measured.push((peer.name(), theirs(peer, place, folder.path(), [&first, &second])?));
+            }
+        }
+        for (who, row) in measured {
+            match rows.iter_mut().find(|(other, _)| *other == who) {
+                Some((_, least)) => *least = least.least(row),
+                None => rows.push((who, row)),
+            }
+        }
+    }
+    print(report, entries, rounds, &rows);
+    changes(&lanes.ours.filter, random)
+}
+
+fn print(report: &mut Report, entries: usize, rounds: usize, rows: &[(&'static str, Row)]) {
+    println!(
+        "\n{entries} random hosts (least of {rounds} interleaved runs; resident memory of this process not counted)"
+    );
+    println!("{:18} {:>24} {:>14} {:>26} {:>10}", "", LOAD, SWAP, SWAP_PARSED, MEMORY);
+    for (who, Row { load, swap, parsed, bytes }) in rows {
+        println!("{who:18} {load:>24.0} {swap:>14.0} {:>26} {:>10.1}", cell(*parsed, 0), mib(*bytes));
+        let mut note = |what, value| {
+            report.note(Subject { what, who, case: "", entries, set: Shape::Uniform.name() }, value);
+        };
+        note(LOAD, *load);
+        note(SWAP, *swap);
+        note(MEMORY, mib(*bytes));
+        if let Some(parsed) = parsed {
+            note(SWAP_PARSED, *parsed);
+        }
+    }
+    println!(
+        "  memory: ours the tables in the kernel, ipset what it reports, the others the growth of slabs and vmalloc;\n  \
+         LPM_TRIE: one call per entry, a swap fills a second trie"
+    );
+}
+
+fn milliseconds(begun: Instant) -> f64 {
+    begun.elapsed().as_secs_f64() * 1000.0
+}
+
+fn ours(filter: &Xdp, folder: &Path, [first, second]: [&[u32]; 2]) -> Result<Row> {
+    filter.apply(vec![reload(Action::Drop, Vec::new())?])?;
+    let lines = |addresses: &[u32]| -> String {
+        addresses.iter().map(|address| format!("{}\n", Ipv4Addr::from(*address))).collect()
+    };
+    let file = folder.join("ours");
+    std::fs::write(&file, lines(first))?;
+    let begun = Instant::now();
+    filter.apply(vec![parse(&file)?])?;
+    let load = milliseconds(begun);
+    let bytes = filter.status().bytes as f64;
+    std::fs::write(&file, lines(second))?;
+    let begun = Instant::now();
+    let change = parse(&file)?;
+    let parsed = Instant::now();
+    filter.apply(vec![change])?;
+    Ok(Row { load, swap: milliseconds(begun), parsed: Some(milliseconds(parsed)), bytes })
+}
+
+/// The file as `lists` reads one: a prefix per line, sorted, without duplicates.
+fn parse(file: &Path) -> Result<Change> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for line in BufReader::new(std::fs::File::open(file)?).lines() {
+        entries.push(mailgate_lists::parse_entry(&line?)?);
+    }
+    entries.sort_unstable_by_key(|entry| entry.prefix);
+    entries.dedup_by_key(|entry| entry.prefix);
+    reload(Action::Drop, entries)
+}
+
+fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2]) -> Result<Row> {
+    let gear = Gear::of4(&lanes.ours.config, first)?;
+    let fresh = Gear::of4(&lanes.ours.config, second)?;
+    let milliseconds = |gear: &Gear| gear.trie.took.as_secs_f64() * 1000.0;
+    Ok(Row { load: milliseconds(&gear), swap: milliseconds(&fresh), parsed: None, bytes: gear.trie.bytes })
+}
+
+fn theirs(peer: Peer, place: &Place, folder: &Path, [first, second]: [&[u32]; 2]) -> Result<Row> {
+    let [load, swap] = ["load", "swap"].map(|name| folder.join(name));
+    std::fs::write(&load, peer.text(first))?;
+    std::fs::write(&swap, peer.swap_text(second))?;
+    place.within(|| {
+        peer.clear();
+        let before = kernel_memory()?;
+        let begun = Instant::now();
+        peer.read(&load)?;
+        let loaded = milliseconds(begun);
+        let grown = kernel_memory()? - before;
+        let bytes = peer.reported()?.map_or(grown, |bytes| bytes as f64);
+        let begun = Instant::now();
+        peer.read(&swap)?;
+        let row = Row { load: loaded, swap: milliseconds(begun), parsed: None, bytes };
+        peer.clear();
+        Ok(row)
+    })
+}
+
+/// Single changes beside the entries, each visible to the next packet.
+fn changes(filter: &Xdp, random: &mut Random) -> Result<()> {
+    let addresses = random.addresses(10_000, Shape::Uniform);
+    let table = table_name()?;
+    let begun = Instant::now();
+    for address in &addresses {
+        filter.apply(vec![Change::Add(table.clone(), host(Ipv4Addr::from(*address)))])?;
+    }
+    let added = milliseconds(begun);
+    let begun = Instant::now();
+    for address in &addresses {
+        filter.apply(vec![Change::Delete(table.clone(), host(Ipv4Addr::from(*address)).prefix)])?;
+    }
+    let deleted = milliseconds(begun);
+    let each = |took: f64| took * 1000.0 / addresses.len() as f64;
+    println!(
+        "  single changes beside ours: {:.1} µs per addition, {:.1} µs per deletion",
+        each(added),
+        each(deleted)
+    );
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What one would use instead: sets of nftables and of ipset, filled and asked by their own programs.
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::Result;
+use crate::place::{INSIDE, run};
+
+/// A set of addresses in netfilter, and rules that drop its members and then everything else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// nftables, a set of single addresses, at the ingress hook.
+    NftHash,
+    /// The same with `flags interval`: a set that can hold prefixes.
+    NftInterval,
+    /// ipset `hash:net`, asked by iptables in the table `raw`.
+    Ipset,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Peer; 3] = [Peer::NftHash, Peer::NftInterval, Peer::Ipset];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Peer::NftHash => "nft hash set",
+            Peer::NftInterval => "nft interval set",
+            Peer::Ipset => "ipset hash:net",
+        }
+    }
+
+    /// The programs it needs, and their versions; `None` when one is missing.
+    pub(crate) fn versions(self) -> Option<String> {
+        let programs: &[&str] = if self == Peer::Ipset { &["ipset", "iptables"] } else { &["nft"] };
+        let version =
+            |program| run(program, &["--version"]).ok()?.lines().next().map(|line| line.trim().to_owned());
+        programs.iter().map(|program| version(program)).collect::<Option<Vec<_>>>().map(|all| all.join(", "))
+    }
+
+    /// The text that makes the set and fills it.
+    pub(crate) fn text(self, addresses: &[u32]) -> String {
+        let count = addresses.len();
+        match self {
+            Peer::Ipset => {
+                // The size that the table grows to, told beforehand: growing would only cost it time.
+                let sizes = format!("hashsize {} maxelem {}", (count / 2).max(1024), count.max(65_536));
+                adds(&format!("create bench hash:net {sizes}\n"), "bench", addresses)
+            }
+            Peer::NftHash | Peer::NftInterval => {
+                let flags = if self == Peer::NftInterval { "flags interval\n" } else { "" };
+                let elements = if count == 0 { String::new() } else { elements(addresses) };
+                format!(
+                    "table netdev bench {{\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
+                     chain ingress {{\ntype filter hook ingress device \"{INSIDE}\" priority 0\n\
+                     ip saddr @listed counter drop\ncounter drop\n}}\n}}\n"
+                )
+            }
+        }
+    }
+
+    /// The text that puts other members in the place of those there are, at once.
+    pub(crate) fn swap_text(self, addresses: &[u32]) -> String {
+        match self {
+            Peer::Ipset => {
+                let sizes =
+                    format!("hashsize {} maxelem {}", addresses.len() / 2, addresses.len().max(65_536));
+                let mut text = adds(&format!("create fresh hash:net {sizes}\n"), "fresh", addresses);
+                text.push_str("swap fresh bench\ndestroy fresh\n");
+                text
+            }
+            Peer::NftHash | Peer::NftInterval => format!(
+                "flush set netdev bench listed\ntable netdev bench {{\nset listed {{\ntype ipv4_addr\n{}{}}}\n}}\n",
+                if self == Peer::NftInterval { "flags interval\n" } else { "" },
+                elements(addresses)
+            ),
+        }
+    }
+
+    /// Has its program read such a text.
+    pub(crate) fn read(self, file: &Path) -> Result<()> {
+        let file = file.to_str().ok_or("a path that is no text")?;
+        match self {
+            Peer::Ipset => run("ipset", &["-file", file, "restore"]),
+            Peer::NftHash | Peer::NftInterval => run("nft", &["-f", file]),
+        }
+        .map(drop)
+    }
+
+    /// The rules, where they are not part of the text.
+    pub(crate) fn rule(self) -> Result<()> {
+        if self == Peer::Ipset {
+            let rule = ["-t", "raw", "-A", "PREROUTING", "-i", INSIDE];
+            let listed = ["-m", "set", "--match-set", "bench", "src", "-j", "DROP"];
+            run("iptables", &[&rule[..], &listed].concat())?;
+            run("iptables", &[&rule[..], &["-j", "DROP"]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// Packets that its rules dropped: members, others.
+    pub(crate) fn counted(self) -> Result<(u64, u64)> {
+        let counts: Vec<u64> = match self {
+            Peer::Ipset => {
+                let text = run("iptables", &["-t", "raw", "-L", "PREROUTING", "-v", "-x", "-n"])?;
+                let rules = text.lines().filter(|line| line.contains("DROP"));
+                rules.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+            }
+            Peer::NftHash | Peer::NftInterval => {
+                let text = run("nft", &["list", "chain", "netdev", "bench", "ingress"])?;
+                let after = text.split("packets ").skip(1);
+                after.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
+            }
+        };
+        match counts[..] {
+            [members, others] => Ok((members, others)),
+            _ => Err(format!("{}: its two rules are not listed", self.name()).into()),
+        }
+    }
+
+    /// Bytes that it says it takes; only ipset says so.
+    pub(crate) fn reported(self) -> Result<Option<u64>> {
+        if self != Peer::Ipset {
+            return Ok(None);
+        }
+        let text = run("ipset", &["list", "-t", "bench"])?;
+        Ok(text.lines().find_map(|line| line.strip_prefix("Size in memory: ")?.trim().parse().ok()))
+    }
+
+    /// Takes all of it away; nothing needs to be there.
+    pub(crate) fn clear(self) {
+        let commands: &[&[&str]] = match self {
+            Peer::Ipset => &[&["iptables", "-t", "raw", "-F"], &["ipset", "destroy", "bench"]],
+            Peer::NftHash | Peer::NftInterval => &[&["nft", "delete", "table", "netdev", "bench"]],
+        };
+        for command in commands {
+            if let [program, arguments @ ..] = command {
+                let _ = run(program, arguments);
+            }
+        }
+    }
+}
+
+fn adds(head: &str, set: &str, addresses: &[u32]) -> String {
+    let mut text = head.to_owned();
+    for address in addresses {
+        let _ = writeln!(text, "add {set} {}", Ipv4Addr::from(*address));
+    }
+    text
+}
+
+fn elements(addresses: &[u32]) -> String {
+    let mut text = "elements = {\n".to_owned();
+    for address in addresses {
+        let _ = writeln!(text, "{},", Ipv4Addr::from(*address));
+    }
+    text.push_str("}\n");
+    text
+}
