@@ -1,6 +1,6 @@
 //! What both families share: memory in lines, a header, classes.
 //!
-//! A *generation* is one BPF array whose values are *lines* (8 words in IPv4, 16 in IPv6). It holds everything a
+//! A *generation* is one BPF array whose values are *lines* (512 words in IPv4, 16 in IPv6). It holds everything a
 //! lookup needs, so that one index, read once per packet, switches from one generation to the next. Words 0 to 15
 //! are the header. A *class* is a number for a set of tables; the class table turns it back into the set.
 
@@ -14,7 +14,7 @@ pub trait Line: Copy {
 pub trait Lines {
     /// What one line looks like.
     type Line: Line;
-    /// Words of a line: 8 or 16.
+    /// Words of a line: a power of two.
     const WORDS: u32;
     /// Line `index`; none beyond the end.
     fn line(&self, index: u32) -> Option<Self::Line>;
@@ -25,19 +25,21 @@ pub mod header {
     /// Version of the layout; anything else is an empty generation.
     pub const MAGIC_WORD: u32 = 0;
     /// Value of [`MAGIC_WORD`]: "mailgate", with the version in the last byte.
-    pub const MAGIC: u64 = 0x6d61_696c_6761_7401;
+    pub const MAGIC: u64 = 0x6d61_696c_6761_7402;
     /// Number of the generation.
     pub const GENERATION: u32 = 1;
     /// Secret of the hash, so that a feed cannot aim at one bucket.
     pub const SEED: u32 = 2;
-    /// First line of buckets (low half) and number of buckets minus one (high half).
+    /// First line of buckets (low half); number of buckets minus one, in IPv4 bits of it (high half).
     pub const BUCKETS: u32 = 3;
-    /// First line of classes (low half) and room for classes (high half).
+    /// First word of classes (low half) and room for classes (high half).
     pub const CLASSES: u32 = 4;
     /// Not 0 when the stash is in use.
     pub const STASHED: u32 = 5;
     /// Prefixes held.
     pub const ENTRIES: u32 = 6;
+    /// IPv4: not 0 when single hosts are held.
+    pub const HOSTS: u32 = 7;
     /// IPv6: bit n is set when prefixes of length 4n are present.
     pub const LENGTHS: u32 = 7;
     /// Sets of tables by action: bypass, drop, reject, tarpit.
@@ -81,13 +83,16 @@ pub fn is_generation<L: Line>(first: L) -> bool {
 
 /// The set of tables of class `class`; 0 for a class that is not there.
 #[inline(always)]
-pub fn table_set<M: Lines>(memory: &M, classes: u64, class: u32) -> u64 {
-    let place = Geometry::unpack(classes);
+pub fn table_set<M: Lines>(memory: &M, first: M::Line, class: u32) -> u64 {
+    let place = Geometry::unpack(first.word(header::CLASSES));
     if class >= place.extent {
         return 0;
     }
-    match memory.line(place.base.wrapping_add(class / M::WORDS)) {
-        Some(line) => line.word(class % M::WORDS),
+    let at = place.base.wrapping_add(class);
+    let line = if at < M::WORDS { Some(first) } else { memory.line(at / M::WORDS) };
+    match line {
+        // One masked index for both: the kernel's verifier follows no bound through a copy of it.
+        Some(line) => line.word(at % M::WORDS),
         None => 0,
     }
 }

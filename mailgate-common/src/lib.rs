@@ -23,7 +23,9 @@ pub use counter::Counter;
 pub use decide::{Destination, Policy, Verdict, decide};
 pub use layout::{Geometry, Line, Lines, header, is_generation, table_set};
 pub use lookup4::{
-    Key4, Kind4, L1_BASE, L1_LINES, LINE_WORDS, STASH_LINE, buckets4, find4, l1_place, lookup4, policy4,
+    BUCKET_BITS_MAX, BUCKET_BITS_MIN, BUCKET_WORDS, BUCKETS_PER_LINE, BY_SLOT, Buckets4, CHOICES, GATE_BASE,
+    GATE_LINES, Key4, Kind4, L1_BASE, L1_LINES, LINE_WORDS, OPEN_BASE, SPILLED, STASH_WORD, STASH_WORDS,
+    find4, gate4_place, l1_place, lookup4, policy4,
 };
 pub use lookup6::{
     ENTRIES_PER_PAGE, Entry6, GATED_FROM, Key6, LENGTH_STEP, PAGE_WORDS, STASH_PAGE, buckets6, find6,

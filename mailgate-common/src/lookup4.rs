@@ -1,105 +1,264 @@
-//! IPv4: a nibble for each /24, then a table of hosts in buckets of one cache line.
+//! IPv4: a gate of one bit for each /24, slots of four bytes for hosts, a nibble for each /24.
 //!
-//! The nibble's low three bits are the class of the block (0 none, 1 to 6 that class, 7 "a slot of the bucket table
-//! says it"), its high bit says that some hosts of the block differ. A slot is one aligned word, so that every
-//! change is one store: address, kind, class. A key lies in one of two buckets of eight slots, or in the stash.
+//! A set bit of the gate says that something of its /24 is held, so that most strangers cost one line of cache of
+//! 2 MiB in all. Hosts stand in *buckets* of eight slots, half a line of cache. A keyed permutation of the address
+//! gives the bucket; what it does not give stands in the slot, so that a match is exact though a slot has only 32
+//! bits. Nearly all hosts stand in their first bucket: a hit costs the gate's line and one more. The nibble tells the
+//! class of a /24 as a whole.
 
-use crate::layout::{Line, Lines, header, table_set};
-use crate::{Geometry, Policy};
+use crate::Policy;
+use crate::layout::{Geometry, Line, Lines, header, table_set};
 
-/// Words of a line: 64 bytes.
-pub const LINE_WORDS: u32 = 8;
-/// Line of the stash: slots that found both of their buckets full.
-pub const STASH_LINE: u32 = 2;
+/// Words of a line of this family, a page of 4 KiB: the header, the stash and the first classes are one.
+pub const LINE_WORDS: u32 = 512;
+/// First line of the gate: 2^24 bits.
+pub const GATE_BASE: u32 = 1;
+/// Lines of the gate.
+pub const GATE_LINES: u32 = 1 << 9;
 /// First line of the nibbles.
-pub const L1_BASE: u32 = 4;
-/// Lines of the nibbles: 2^24 of them, 128 in a line.
-pub const L1_LINES: u32 = 1 << 17;
+pub const L1_BASE: u32 = GATE_BASE + GATE_LINES;
+/// Lines of the nibbles: 2^24 of them.
+pub const L1_LINES: u32 = 1 << 11;
+/// First line whose use the header tells: more classes, then buckets.
+pub const OPEN_BASE: u32 = L1_BASE + L1_LINES;
+/// First word of the stash in line 0: keys whose buckets were all full, as [`Key4::stashed`].
+pub const STASH_WORD: u32 = 32;
+/// Words of the stash.
+pub const STASH_WORDS: u32 = 16;
+/// The nibble that sends the lookup to a slot, because the class of the /24 is larger.
+pub const BY_SLOT: u32 = 15;
+
+/// Words of a bucket: two slots in each.
+pub const BUCKET_WORDS: u32 = 4;
+/// Buckets of a line, as a power of two.
+pub const BUCKETS_PER_LINE: u32 = 7;
+/// Fewest bits of a bucket's number; the fewer, the more bits of a slot go to the key.
+pub const BUCKET_BITS_MIN: u32 = 13;
+/// Most of them: 2 GiB.
+pub const BUCKET_BITS_MAX: u32 = 26;
+/// In the first word of a bucket: a key of this bucket stands in another one.
+pub const SPILLED: u64 = 1 << 31;
+/// Buckets a key may stand in.
+pub const CHOICES: u32 = 4;
+
+/// The top bit of both slots of a word.
+const TOPS: u64 = 0x8000_0000_8000_0000;
 
 /// What a slot stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Kind4 {
     /// One address.
-    Host = 1,
+    Host = 0,
     /// A /24 whose class does not fit into the nibble.
-    Block = 2,
+    Block = 1,
 }
 
-/// The key of a slot: 40 bits.
+/// Where the buckets are, and the secret of their permutation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key4(u64);
+pub struct Buckets4 {
+    /// First line.
+    pub base: u32,
+    /// Bits of a bucket's number, [`BUCKET_BITS_MIN`] to [`BUCKET_BITS_MAX`].
+    pub bits: u32,
+    /// Two odd factors.
+    pub seed: u64,
+}
 
-impl Key4 {
-    /// Bits of the class, below the key.
-    pub const CLASS_BITS: u32 = 24;
+/// A key, ready to be looked for.
+///
+/// A slot is, from its top bit: one bit for [`SPILLED`], the rest of the permuted address, the kind, the number of
+/// the choice (of [`CHOICES`]), and the class plus one; a slot of class field 0 is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key4 {
+    /// The slot of this key at its first choice, class field 0.
+    slot: u32,
+    home: u32,
+    step: u32,
+    class_bits: u32,
+    /// As a word of the stash, class 0.
+    stash: u64,
+}
+
+impl Buckets4 {
+    /// From the first line of a generation.
+    #[must_use]
+    #[inline(always)]
+    pub fn of<L: Line>(first: L) -> Self {
+        let place = Geometry::unpack(first.word(header::BUCKETS));
+        Self { base: place.base, bits: place.extent, seed: first.word(header::SEED) }
+    }
+
+    /// Bits of the class field: classes are below 2 to this, minus 1.
+    #[must_use]
+    #[inline(always)]
+    pub const fn class_bits(self) -> u32 {
+        self.bits.wrapping_sub(4)
+    }
 
     /// The key of an address (in host order) and kind.
     #[must_use]
     #[inline(always)]
-    pub const fn new(address: u32, kind: Kind4) -> Self {
-        Self((address as u64) << 8 | kind as u64)
+    pub const fn key(self, address: u32, kind: Kind4) -> Key4 {
+        // Each step can be undone, so that different addresses never come out the same.
+        let mut mixed = address.wrapping_mul(self.seed as u32 | 1);
+        mixed ^= mixed >> 16;
+        mixed = mixed.wrapping_mul((self.seed >> 32) as u32 | 1);
+        mixed ^= mixed >> 15;
+        let mask = 1_u32.wrapping_shl(self.bits).wrapping_sub(1);
+        let (home, rest) = (mixed & mask, mixed.wrapping_shr(self.bits));
+        let kind = kind as u32;
+        Key4 {
+            slot: rest.wrapping_shl(self.bits.wrapping_sub(1)) | kind.wrapping_shl(self.bits.wrapping_sub(2)),
+            home,
+            step: self.step(rest),
+            class_bits: self.class_bits(),
+            stash: 1 << 63 | (kind as u64) << 56 | (address as u64) << 24,
+        }
     }
 
-    /// The slot that says: this key has this class (below 2^24).
+    /// Of a slot in `bucket`: the first bucket and step of its key, and the number of this choice.
     #[must_use]
-    #[inline(always)]
-    pub const fn slot(self, class: u32) -> u64 {
-        self.0 << Self::CLASS_BITS | (class & 0xff_ffff) as u64
+    pub const fn origin(self, slot: u32, bucket: u32) -> (u32, u32, u32) {
+        let n = slot.wrapping_shr(self.class_bits()) & (CHOICES - 1);
+        let rest = (slot & !(SPILLED as u32)).wrapping_shr(self.bits.wrapping_sub(1));
+        let step = self.step(rest);
+        (Key4::bucket_of(bucket, step, n), step, n)
     }
 
-    /// Does this slot belong to this key?
+    /// The same slot at choice `n` of its key.
+    #[must_use]
+    pub const fn at_choice(self, slot: u32, n: u32) -> u32 {
+        let field = (CHOICES - 1).wrapping_shl(self.class_bits());
+        slot & !field | n.wrapping_shl(self.class_bits())
+    }
+
+    /// What the second pair of buckets differs by. Bit 1 is set: it is in another line of cache.
+    #[inline(always)]
+    const fn step(self, rest: u32) -> u32 {
+        let mask = 1_u32.wrapping_shl(self.bits).wrapping_sub(1);
+        ((rest as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24) as u32 & mask | 2
+    }
+
+    /// Line and first word of a bucket.
     #[must_use]
     #[inline(always)]
-    pub const fn owns(self, slot: u64) -> bool {
-        slot >> Self::CLASS_BITS == self.0
+    pub const fn place(self, bucket: u32) -> (u32, u32) {
+        let within = (bucket & ((1 << BUCKETS_PER_LINE) - 1)) * BUCKET_WORDS;
+        (self.base.wrapping_add(bucket >> BUCKETS_PER_LINE), within)
     }
 }
 
-/// The two buckets of a key, each below `mask + 1`.
+impl Key4 {
+    /// The bucket of choice `n`: pairs share a line of cache.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket(self, n: u32) -> u32 {
+        Self::bucket_of(self.home, self.step, n)
+    }
+
+    /// The bucket of choice `n` of a key with this first bucket and step. Its own inverse: from the bucket of choice
+    /// `n` it gives the first one.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket_of(first: u32, step: u32, n: u32) -> u32 {
+        first ^ (if n < 2 { 0 } else { step }) ^ (n & 1)
+    }
+
+    /// The slot that says: this key, at choice `n`, has this class.
+    #[must_use]
+    #[inline(always)]
+    pub const fn slot(self, n: u32, class: u32) -> u32 {
+        self.slot | n.wrapping_shl(self.class_bits) | class.wrapping_add(1)
+    }
+
+    /// The word of the stash that says: this key has this class (below 2^24).
+    #[must_use]
+    #[inline(always)]
+    pub const fn stashed(self, class: u32) -> u64 {
+        self.stash | (class & 0xff_ffff) as u64
+    }
+
+    /// Does this word of the stash belong to this key?
+    #[must_use]
+    #[inline(always)]
+    pub const fn owns_stashed(self, word: u64) -> bool {
+        word >> 24 == self.stash >> 24
+    }
+
+    /// Class field of the slot of this key at choice `n`, in the bucket of `line` that begins at word `from`; 0 when
+    /// it is not there.
+    ///
+    /// Without a branch: which slot matches cannot be predicted, and a wrong guess would cost more than all eight.
+    #[inline(always)]
+    fn field_in<L: Line>(self, line: L, from: u32, n: u32) -> u32 {
+        let wanted = self.slot | n.wrapping_shl(self.class_bits);
+        let wanted = (wanted as u64) << 32 | wanted as u64;
+        let class = 1_u32.wrapping_shl(self.class_bits).wrapping_sub(1);
+        let not_key = (class as u64) << 32 | class as u64 | TOPS;
+        let mut field = 0;
+        let mut word = 0;
+        while word < BUCKET_WORDS {
+            let differs = line.word(from + word) ^ wanted;
+            // The top bit of a half stays clear when no bit of the key differs; no carry leaves a half.
+            let equal = !((differs & !not_key).wrapping_add(!TOPS)) & TOPS;
+            field |= equal.wrapping_sub(equal >> 31) & differs;
+            word += 1;
+        }
+        (field | field >> 32) as u32 & class
+    }
+}
+
+/// Line, word and bit of the gate for an address.
 #[must_use]
 #[inline(always)]
-pub const fn buckets4(key: Key4, seed: u64, mask: u32) -> (u32, u32) {
-    let mut hash = (key.0 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
-    hash ^= hash >> 32;
-    (hash as u32 & mask, (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 & mask)
+pub const fn gate4_place(address: u32) -> (u32, u32, u64) {
+    (GATE_BASE + (address >> 23), (address >> 14) & (LINE_WORDS - 1), 1 << ((address >> 8) & 63))
 }
 
 /// Line, word and shift of the nibble of an address.
 #[must_use]
 #[inline(always)]
 pub const fn l1_place(address: u32) -> (u32, u32, u32) {
-    (L1_BASE + (address >> 15), (address >> 12) & 7, ((address >> 8) & 15) * 4)
+    (L1_BASE + (address >> 21), (address >> 12) & (LINE_WORDS - 1), ((address >> 8) & 15) * 4)
 }
 
+/// The class of an address or /24 that has a slot of its own.
 #[inline(always)]
-fn find_in<L: Line>(line: L, key: Key4) -> Option<u32> {
-    let mut n = 0;
-    while n < LINE_WORDS {
-        let slot = line.word(n);
-        if key.owns(slot) {
-            return Some(slot as u32 & 0xff_ffff);
+pub fn find4<M: Lines>(memory: &M, first: M::Line, address: u32, kind: Kind4) -> Option<u32> {
+    let table = Buckets4::of(first);
+    let key = table.key(address, kind);
+    let (line, from) = table.place(key.home);
+    let line = memory.line(line)?;
+    let field = key.field_in(line, from, 0);
+    if field != 0 {
+        return Some(field - 1);
+    }
+    if line.word(from) & SPILLED == 0 { None } else { find_spilled(memory, first, table, key) }
+}
+
+/// The class of a key that may stand anywhere but in its first bucket.
+#[inline(always)]
+fn find_spilled<M: Lines>(memory: &M, first: M::Line, table: Buckets4, key: Key4) -> Option<u32> {
+    let mut n = 1;
+    while n < CHOICES {
+        let (line, from) = table.place(key.bucket(n));
+        let field = key.field_in(memory.line(line)?, from, n);
+        if field != 0 {
+            return Some(field - 1);
         }
         n += 1;
     }
-    None
-}
-
-/// The class of a key in the bucket table.
-#[inline(always)]
-pub fn find4<M: Lines>(memory: &M, first: M::Line, key: Key4) -> Option<u32> {
-    let place = Geometry::unpack(first.word(header::BUCKETS));
-    let (one, other) = buckets4(key, first.word(header::SEED), place.extent);
-    if let Some(class) = find_in(memory.line(place.base.wrapping_add(one))?, key) {
-        return Some(class);
+    if first.word(header::STASHED) == 0 {
+        return None;
     }
-    if let Some(class) = find_in(memory.line(place.base.wrapping_add(other))?, key) {
-        return Some(class);
-    }
-    if first.word(header::STASHED) != 0 {
-        return find_in(memory.line(STASH_LINE)?, key);
+    let mut n = 0;
+    while n < STASH_WORDS {
+        let word = first.word(STASH_WORD + n);
+        if key.owns_stashed(word) {
+            return Some(word as u32 & 0xff_ffff);
+        }
+        n += 1;
     }
     None
 }
@@ -107,31 +266,42 @@ pub fn find4<M: Lines>(memory: &M, first: M::Line, key: Key4) -> Option<u32> {
 /// The set of tables that hold `address` (host order). Memory that is no generation holds nothing.
 #[inline(always)]
 pub fn lookup4<M: Lines>(memory: &M, address: u32) -> u64 {
-    let (line, word, shift) = l1_place(address);
-    let Some(line) = memory.line(line) else { return 0 };
-    let nibble = (line.word(word) >> shift) as u32 & 15;
-    if nibble == 0 {
+    let (line, word, bit) = gate4_place(address);
+    let Some(gate) = memory.line(line) else { return 0 };
+    if gate.word(word) & bit == 0 {
         return 0;
     }
     let Some(first) = memory.line(0) else { return 0 };
-    let host = if nibble & 8 == 0 { None } else { find4(memory, first, Key4::new(address, Kind4::Host)) };
+    let host = if first.word(header::HOSTS) == 0 { None } else { find4(memory, first, address, Kind4::Host) };
     let class = match host {
         Some(class) => class,
-        None if nibble & 7 == 7 => {
-            find4(memory, first, Key4::new(address & !0xff, Kind4::Block)).unwrap_or(0)
-        }
-        None => nibble & 7,
+        None => class_of_block(memory, first, address),
     };
-    if class == 0 { 0 } else { table_set(memory, first.word(header::CLASSES), class) }
+    if class == 0 { 0 } else { table_set(memory, first, class) }
+}
+
+/// The class of the /24 around an address.
+#[inline(always)]
+fn class_of_block<M: Lines>(memory: &M, first: M::Line, address: u32) -> u32 {
+    let (line, word, shift) = l1_place(address);
+    let Some(line) = memory.line(line) else { return 0 };
+    let nibble = (line.word(word) >> shift) as u32 & 15;
+    if nibble != BY_SLOT {
+        return nibble;
+    }
+    find4(memory, first, address & !0xff, Kind4::Block).unwrap_or(0)
 }
 
 /// What the tables of this generation mean.
 #[inline(always)]
 pub fn policy4<M: Lines>(memory: &M) -> Policy {
-    match memory.line(header::POLICY / LINE_WORDS) {
-        Some(line) => {
-            Policy { bypass: line.word(0), drop: line.word(1), reject: line.word(2), tarpit: line.word(3) }
-        }
+    match memory.line(0) {
+        Some(line) => Policy {
+            bypass: line.word(header::POLICY),
+            drop: line.word(header::POLICY + 1),
+            reject: line.word(header::POLICY + 2),
+            tarpit: line.word(header::POLICY + 3),
+        },
         None => Policy { bypass: 0, drop: 0, reject: 0, tarpit: 0 },
     }
 }

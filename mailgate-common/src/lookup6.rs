@@ -154,7 +154,7 @@ pub fn lookup6<M: Lines>(memory: &M, high: u64, low: u64) -> u64 {
         let length = n * LENGTH_STEP;
         let (high, low) = mask6(high, low, length);
         if let Some(class) = find6(memory, first, &Key6 { high, low, length }) {
-            return if class == 0 { 0 } else { table_set(memory, first.word(header::CLASSES), class) };
+            return if class == 0 { 0 } else { table_set(memory, first, class) };
         }
     }
     0

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use mailgate_common::{
-    Destination, Geometry, PAGE_WORDS, Policy, TABLES, Verdict as Decision, decide, header, lookup4, lookup6,
+    Destination, LINE_WORDS, PAGE_WORDS, Policy, TABLES, Verdict as Decision, decide, header, lookup4,
+    lookup6,
 };
 use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
@@ -49,17 +50,8 @@ const IN_PLACE_SHARE: usize = 8;
 const LOCAL: u8 = TABLES as u8 - 1;
 
 /// The header last: until then the memory is no generation.
-pub(super) fn write_header(
-    area: &Area,
-    policy: &Policy,
-    stamp: Stamp,
-    entries: usize,
-    buckets: Geometry,
-    seed: u64,
-) {
+pub(super) fn write_header(area: &Area, policy: &Policy, stamp: Stamp, entries: usize) {
     area.store(header::GENERATION as usize, stamp.number);
-    area.store(header::SEED as usize, seed);
-    area.store(header::BUCKETS as usize, buckets.pack());
     area.store(header::ENTRIES as usize, entries as u64);
     let masks = [policy.bypass, policy.drop, policy.reject, policy.tarpit];
     for (n, mask) in masks.into_iter().enumerate() {
@@ -307,7 +299,10 @@ impl Current {
     /// As [`super::PacketFilter::verdict`].
     pub(super) fn verdict(&self, source: IpAddr) -> Verdict {
         let set = match source.to_canonical() {
-            IpAddr::V4(ip) => self.area4.as_ref().map_or(0, |area| lookup4(&area.view::<8>(), ip.into())),
+            IpAddr::V4(ip) => self
+                .area4
+                .as_ref()
+                .map_or(0, |area| lookup4(&area.view::<{ LINE_WORDS as usize }>(), ip.into())),
             IpAddr::V6(ip) => self.area6.as_ref().map_or(0, |area| {
                 let address = u128::from(ip);
                 lookup6(&area.view::<{ PAGE_WORDS as usize }>(), (address >> 64) as u64, address as u64)

@@ -56,7 +56,7 @@ impl Generation6 {
         loop {
             let mut new = Self::sized(entries * spare, sets.len(), seed, backing)?;
             if new.fill(shadow).is_ok() {
-                write_header(&new.area, policy, stamp, shadow.len(), new.buckets, seed);
+                write_header(&new.area, policy, stamp, shadow.len());
                 return Ok(new);
             }
             seed = seed.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -74,13 +74,17 @@ impl Generation6 {
         let bucket_page = gate_page + gate as u32;
         let area = backing.area(Family::V6, (u64::from(bucket_page) + buckets) as usize * WORDS)?;
         let gate = Geometry { base: gate_page, extent: gate as u32 - 1 };
-        area.store(header::CLASSES as usize, Geometry { base: class_page, extent: room }.pack());
+        let classes = Geometry { base: class_page * PAGE_WORDS, extent: room };
+        area.store(header::CLASSES as usize, classes.pack());
+        area.store(header::SEED as usize, seed);
         area.store(header::GATE as usize, gate.pack());
+        let buckets = Geometry { base: bucket_page, extent: (buckets - 1) as u32 };
+        area.store(header::BUCKETS as usize, buckets.pack());
         Ok(Self {
             area: Arc::new(area),
             classes: Classes::new(class_page as usize * WORDS, room),
             seed,
-            buckets: Geometry { base: bucket_page, extent: (buckets - 1) as u32 },
+            buckets,
             gate,
             used: 0,
             stashed: 0,

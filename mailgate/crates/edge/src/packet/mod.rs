@@ -11,7 +11,9 @@ mod error;
 mod generation4;
 mod generation6;
 mod memory;
+mod plan4;
 mod shadow;
+mod slots4;
 mod status;
 #[cfg(feature = "ebpf")]
 pub mod xdp;

@@ -1,0 +1,218 @@
+//! Slots of IPv4 keys in buckets: finds, adds, moves, removes, under the eyes of readers.
+//!
+//! A reader asks the choices of a key in order. A slot therefore only ever moves to a later choice, and is there
+//! before it leaves the earlier one: no reader misses it.
+
+use mailgate_common::{
+    BUCKET_BITS_MAX, BUCKET_BITS_MIN, BUCKET_WORDS, BUCKETS_PER_LINE, Buckets4, CHOICES, Geometry, Key4,
+    Kind4, LINE_WORDS, SPILLED, STASH_WORD, STASH_WORDS, header,
+};
+
+use super::area::Area;
+use super::classes::Full;
+
+/// Slots of a bucket.
+const SLOTS: u64 = 2 * BUCKET_WORDS as u64;
+/// Filled at most when built, of eight parts; beyond that too many keys miss their first bucket.
+const BUILT_EIGHTHS: u64 = 5;
+/// Filled at most by changes in place, of eight parts.
+const GROWN_EIGHTHS: u64 = 6;
+
+/// The buckets of one generation.
+#[derive(Debug)]
+pub(super) struct Slots4 {
+    table: Buckets4,
+    used: u64,
+    hosts: u64,
+    stashed: u64,
+}
+
+/// Where a slot stands.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Word and shift in a bucket, number of the choice.
+    Bucket(usize, u32, u32),
+    /// Word of the stash.
+    Stash(usize),
+}
+
+impl Slots4 {
+    /// Slots of the largest table.
+    pub(super) const MOST: u64 = (SLOTS << BUCKET_BITS_MAX) / 8 * BUILT_EIGHTHS;
+
+    /// Bits of a bucket's number for `slots` slots and classes up to `class_limit`; `None` beyond the largest table.
+    pub(super) fn bits_for(slots: u64, class_limit: u32) -> Option<u32> {
+        (BUCKET_BITS_MIN..=BUCKET_BITS_MAX).find(|bits| {
+            let table = Buckets4 { base: 0, bits: *bits, seed: 0 };
+            slots * 8 <= (SLOTS << bits) * BUILT_EIGHTHS && class_limit + 1 < 1 << table.class_bits()
+        })
+    }
+
+    /// Lines of a table of 2 to `bits` buckets.
+    pub(super) fn lines(bits: u32) -> u32 {
+        1 << (bits - BUCKETS_PER_LINE)
+    }
+
+    /// An empty table from line `base` on; told to readers by the header.
+    pub(super) fn new(area: &Area, base: u32, bits: u32, seed: u64) -> Self {
+        area.store(header::BUCKETS as usize, Geometry { base, extent: bits }.pack());
+        area.store(header::SEED as usize, seed);
+        Self { table: Buckets4 { base, bits, seed }, used: 0, hosts: 0, stashed: 0 }
+    }
+
+    /// Sets the class of a key, present or not.
+    pub(super) fn put(&mut self, area: &Area, address: u32, kind: Kind4, class: u32) -> Result<(), Full> {
+        self.fits(class)?;
+        let key = self.table.key(address, kind);
+        match self.find(area, key) {
+            Some(Place::Bucket(at, shift, n)) => {
+                let slot = key.slot(n, class);
+                let kept = area.load(at) & !(0x7fff_ffff << shift);
+                area.store(at, kept | u64::from(slot) << shift);
+                Ok(())
+            }
+            Some(Place::Stash(at)) => {
+                area.store(at, key.stashed(class));
+                Ok(())
+            }
+            None => self.insert(area, address, kind, class),
+        }
+    }
+
+    /// Adds a key that is not there.
+    pub(super) fn insert(&mut self, area: &Area, address: u32, kind: Kind4, class: u32) -> Result<(), Full> {
+        self.fits(class)?;
+        if self.used * 8 >= (SLOTS << self.table.bits) * GROWN_EIGHTHS {
+            return Err(Full);
+        }
+        let key = self.table.key(address, kind);
+        let chosen = (0..CHOICES).find_map(|n| {
+            let (at, shift) = self.free(area, key.bucket(n))?;
+            Some((n, at, shift))
+        });
+        let chosen = chosen.or_else(|| self.make_room(area, key));
+        match chosen {
+            Some((n, at, shift)) => {
+                if n > 0 {
+                    self.mark(area, key.bucket(0));
+                }
+                area.store(at, area.load(at) | u64::from(key.slot(n, class)) << shift);
+            }
+            None => self.stash(area, key, class)?,
+        }
+        self.used += 1;
+        if kind == Kind4::Host {
+            self.hosts += 1;
+            if self.hosts == 1 {
+                area.store(header::HOSTS as usize, 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a key, if it is there.
+    pub(super) fn remove(&mut self, area: &Area, address: u32, kind: Kind4) {
+        match self.find(area, self.table.key(address, kind)) {
+            Some(Place::Bucket(at, shift, _)) => area.store(at, area.load(at) & !(0x7fff_ffff << shift)),
+            Some(Place::Stash(at)) => area.store(at, 0),
+            None => return,
+        }
+        self.used = self.used.saturating_sub(1);
+        if kind == Kind4::Host {
+            self.hosts = self.hosts.saturating_sub(1);
+        }
+    }
+
+    /// Number of the first bucket of an address, as a part of all: to fill a table part by part.
+    pub(super) fn part(&self, address: u32, parts_log2: u32) -> usize {
+        let home = self.table.key(address, Kind4::Host).bucket(0);
+        (home >> self.table.bits.saturating_sub(parts_log2)) as usize
+    }
+
+    fn fits(&self, class: u32) -> Result<(), Full> {
+        if class + 1 < 1 << self.table.class_bits() { Ok(()) } else { Err(Full) }
+    }
+
+    fn words(&self, bucket: u32) -> std::ops::Range<usize> {
+        let (line, word) = self.table.place(bucket);
+        let first = (line * LINE_WORDS + word) as usize;
+        first..first + BUCKET_WORDS as usize
+    }
+
+    fn find(&self, area: &Area, key: Key4) -> Option<Place> {
+        let class_field = (1_u32 << self.table.class_bits()) - 1;
+        for n in 0..CHOICES {
+            let wanted = key.slot(n, 0) - 1;
+            for at in self.words(key.bucket(n)) {
+                let word = area.load(at);
+                for shift in [0, 32] {
+                    let slot = (word >> shift) as u32 & 0x7fff_ffff;
+                    if slot & !class_field == wanted && slot & class_field != 0 {
+                        return Some(Place::Bucket(at, shift, n));
+                    }
+                }
+            }
+            if n == 0 && area.load(self.words(key.bucket(0)).start) & SPILLED == 0 {
+                return None;
+            }
+        }
+        let stash = STASH_WORD as usize..(STASH_WORD + STASH_WORDS) as usize;
+        stash.into_iter().find(|at| key.owns_stashed(area.load(*at))).map(Place::Stash)
+    }
+
+    /// A free slot of a bucket: word and shift.
+    fn free(&self, area: &Area, bucket: u32) -> Option<(usize, u32)> {
+        let class_field = (1_u64 << self.table.class_bits()) - 1;
+        self.words(bucket).find_map(|at| {
+            let word = area.load(at);
+            [0, 32].into_iter().find(|shift| word >> shift & class_field == 0).map(|shift| (at, shift))
+        })
+    }
+
+    /// Tells readers that a key of this bucket stands elsewhere.
+    fn mark(&self, area: &Area, bucket: u32) {
+        let at = self.words(bucket).start;
+        area.store(at, area.load(at) | SPILLED);
+    }
+
+    /// All buckets of a key are full: moves a slot of one of them to a later choice of its own. The place that
+    /// became free, with the number of the key's choice.
+    fn make_room(&self, area: &Area, key: Key4) -> Option<(u32, usize, u32)> {
+        for n in 0..CHOICES {
+            for at in self.words(key.bucket(n)) {
+                for shift in [0, 32] {
+                    if self.move_on(area, key.bucket(n), at, shift) {
+                        return Some((n, at, shift));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Moves the slot at a place of `bucket` to a later choice of its own, if one has room.
+    fn move_on(&self, area: &Area, bucket: u32, at: usize, shift: u32) -> bool {
+        let slot = (area.load(at) >> shift) as u32 & 0x7fff_ffff;
+        let (home, step, n) = self.table.origin(slot, bucket);
+        for later in n + 1..CHOICES {
+            let to = Key4::bucket_of(home, step, later);
+            let Some((to, to_shift)) = self.free(area, to) else { continue };
+            self.mark(area, home);
+            let moved = self.table.at_choice(slot, later);
+            area.store(to, area.load(to) | u64::from(moved) << to_shift);
+            area.store(at, area.load(at) & !(0x7fff_ffff << shift));
+            return true;
+        }
+        false
+    }
+
+    fn stash(&mut self, area: &Area, key: Key4, class: u32) -> Result<(), Full> {
+        let mut stash = STASH_WORD as usize..(STASH_WORD + STASH_WORDS) as usize;
+        let at = stash.find(|at| area.load(*at) == 0).ok_or(Full)?;
+        self.mark(area, key.bucket(0));
+        self.stashed += 1;
+        area.store(header::STASHED as usize, self.stashed);
+        area.store(at, key.stashed(class));
+        Ok(())
+    }
+}
