@@ -36,6 +36,8 @@ pub struct Config {
     pub tarpit: TarpitConfig,
     /// `[edge.limits]`.
     pub limits: LimitsConfig,
+    /// `[edge.overload]`: how long sources stay in the table that a limit put them into.
+    pub overload: crate::overload::Config,
     /// `[edge.packet]`: the kernel filter.
     pub packet: crate::packet::Config,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             traps: TrapsConfig::default(),
             tarpit: TarpitConfig::default(),
             limits: LimitsConfig::default(),
+            overload: crate::overload::Config::default(),
             packet: crate::packet::Config::default(),
         }
     }
@@ -238,6 +241,7 @@ impl Config {
         ] {
             want(found > 0, format!("edge.limits.{key}: found 0, expected at least 1"));
         }
+        problems.extend(self.overload.problems());
         problems
     }
 }
@@ -281,8 +285,9 @@ mod tests {
         config.greylist.ipv4_prefix = 33;
         config.tarpit.interval = Span::from_secs(11);
         config.limits.sessions = 0;
+        config.overload.stays.clear();
         let problems = config.problems();
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 5, "{problems:?}");
         assert!(problems[0].contains("edge.greylist.keep_for: found 1m"), "{problems:?}");
     }
 

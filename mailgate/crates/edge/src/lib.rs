@@ -17,6 +17,7 @@ mod error;
 pub mod greylist;
 mod handoff;
 mod limits;
+pub mod overload;
 pub mod packet;
 mod reply;
 mod statistics;

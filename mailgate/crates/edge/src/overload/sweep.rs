@@ -1,0 +1,162 @@
+//! A batch of reports: list the sources, then end their connections, then tell.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+
+use ipnet::IpNet;
+use mailgate_common::limit::{Excess, Overrun, SourceKey, UNIT};
+use mailgate_lists::TableName;
+use tokio::task::JoinSet;
+
+use super::offenders::{self, Sentence};
+use super::source::{address, network};
+use super::{Accounting, Ends, Limited, Overload};
+
+/// What is done about a batch.
+#[derive(Default)]
+struct Plan {
+    /// Sources that come into a table, with why.
+    listed: Vec<Listed>,
+    /// Networks whose connections all end.
+    flushed: HashSet<IpNet>,
+    /// Connections that end.
+    ended: Vec<Ends>,
+}
+
+struct Listed {
+    network: IpNet,
+    table: Option<(TableName, Sentence)>,
+    limit: Limited,
+    overrun: Overrun,
+}
+
+impl Overload {
+    /// Does what a batch of reports asks for.
+    pub(super) async fn sweep(&self, overruns: Vec<Overrun>) {
+        let plan = self.plan(&overruns);
+        self.list(&plan.listed).await;
+        let Plan { listed, flushed, ended } = plan;
+        let accounting = Arc::clone(&self.accounting);
+        let end = move || end(&*accounting, &flushed, &ended);
+        let ended = match tokio::task::spawn_blocking(end).await {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(error)) => {
+                tracing::error!(target: "edge", event = "overload", %error, "connections over a limit go on");
+                BTreeMap::new()
+            }
+            Err(_) => return,
+        };
+        for listed in &listed {
+            tell(listed, ended.get(&listed.network).copied().unwrap_or(0));
+        }
+        if listed.iter().any(|listed| listed.table.is_some()) {
+            self.remember().await;
+        }
+    }
+
+    /// Puts them into their tables, all at the same time: each waits for the disk.
+    async fn list(&self, listed: &[Listed]) {
+        let mut running = JoinSet::new();
+        for listed in listed {
+            let Some((table, sentence)) = listed.table.clone() else { continue };
+            let (policy, network) = (Arc::clone(&self.policy), listed.network);
+            running.spawn(async move {
+                if let Err(error) = policy.list(&table, network, sentence.until).await {
+                    tracing::error!(target: "edge", event = "overload", source = %network, %table, %error,
+                        "not listed");
+                }
+            });
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    fn plan(&self, overruns: &[Overrun]) -> Plan {
+        let now = self.clock.now();
+        let mut plan = Plan::default();
+        let mut offenders = self.offenders.lock().unwrap_or_else(PoisonError::into_inner);
+        for overrun in overruns {
+            let (source, local) =
+                (address(overrun.high, overrun.low), address(overrun.local_high, overrun.local_low));
+            let Some(limit) = self.policy.limit(overrun.limit) else { continue };
+            if self.policy.is_protected(source) {
+                continue;
+            }
+            let bits = limit.spec.bits(overrun.high, overrun.low);
+            let network = network(&SourceKey::new(overrun.high, overrun.low, overrun.limit, bits));
+            plan.ended.push(Ends {
+                source,
+                source_port: overrun.source_port,
+                local,
+                local_port: overrun.local_port,
+                cookie: overrun.cookie,
+            });
+            if limit.table.is_some() && limit.spec.flush {
+                plan.flushed.insert(network);
+            }
+            let table = (limit.table.clone())
+                .and_then(|table| offenders.offend(&table, network, now).map(|sentence| (table, sentence)));
+            // Within a stay, and without a table, once in a while is enough.
+            if table.is_some() || overrun.first == 1 {
+                plan.listed.push(Listed { network, table, limit, overrun: *overrun });
+            }
+        }
+        plan
+    }
+
+    /// Writes down who is remembered.
+    async fn remember(&self) {
+        let text = self.offenders.lock().unwrap_or_else(PoisonError::into_inner).write();
+        let path = self.file.clone();
+        let saved = tokio::task::spawn_blocking(move || offenders::save(&path, &text)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(target: "edge", event = "save", path = %self.file.display(), %error,
+                "a restart will not know who was over a limit");
+        }
+    }
+}
+
+/// Ends what the plan says, with one walk over the sockets; how many connections of each network.
+fn end(
+    accounting: &dyn Accounting,
+    flushed: &HashSet<IpNet>,
+    ended: &[Ends],
+) -> io::Result<BTreeMap<IpNet, usize>> {
+    let lengths: HashSet<u8> = flushed.iter().map(IpNet::prefix_len).collect();
+    let flushed_by = |source: IpAddr| {
+        let mut networks = lengths.iter().filter_map(|bits| IpNet::new(source, *bits).ok());
+        networks.find_map(|network| flushed.get(&network.trunc()).copied())
+    };
+    let mut done: BTreeMap<IpNet, usize> = BTreeMap::new();
+    if !flushed.is_empty() {
+        accounting.end(&mut |ends| match flushed_by(ends.source) {
+            Some(network) => {
+                *done.entry(network).or_default() += 1;
+                true
+            }
+            None => false,
+        })?;
+    }
+    for ends in ended {
+        if flushed_by(ends.source).is_none() {
+            accounting.end_one(ends)?;
+        }
+    }
+    Ok(done)
+}
+
+/// One line for one event.
+fn tell(listed: &Listed, ended: usize) {
+    let Listed { network, table, limit, overrun } = listed;
+    let connections = overrun.connections;
+    let rate = f64::from(overrun.rate) / f64::from(UNIT);
+    let why = if overrun.excess == Excess::Rate as u32 { "rate" } else { "connections" };
+    match table {
+        Some((table, sentence)) => tracing::warn!(target: "edge", event = "overload",
+            source = %network, rule = %limit.rule, why, connections, rate, %table, ended,
+            seconds = sentence.span.as_secs(), offence = sentence.level),
+        None => tracing::warn!(target: "edge", event = "limit",
+            source = %network, rule = %limit.rule, why, connections, rate, ended),
+    }
+}
