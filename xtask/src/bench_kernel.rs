@@ -16,6 +16,14 @@ pub(crate) fn kernel(arguments: &[String]) -> Result<()> {
     run("kernel", arguments)
 }
 
+/// What a flood of listed sources leaves of the mail service.
+///
+/// # Errors
+/// As [`kernel`].
+pub(crate) fn flood(arguments: &[String]) -> Result<()> {
+    run("flood", arguments)
+}
+
 /// Builds and runs the measurement.
 fn run(name: &str, arguments: &[String]) -> Result<()> {
     let toolchain = match toolchain::ensure() {

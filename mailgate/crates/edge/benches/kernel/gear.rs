@@ -30,6 +30,11 @@ pub(crate) struct Gear {
 }
 
 impl Gear {
+    /// The programs, without anything in their maps.
+    pub(crate) fn plain() -> Result<Self> {
+        Ok(Self { loaded: EbpfLoader::new().load(OBJECT)?, hash: Filled::default(), trie: Filled::default() })
+    }
+
     /// Loads the programs and fills the kernel's own structures, one call per entry.
     pub(crate) fn of4(config: &Config, addresses: &[u32]) -> Result<Self> {
         let mut gear = Self::load(config, addresses.len(), ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"])?;

@@ -4,7 +4,8 @@
 //! it into a veth pair, whose other end takes it within the same thread. So the time of that thread is what a packet
 //! costs: making it, bringing it over, and whatever the receiver does with it.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, MapData};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
@@ -19,6 +20,8 @@ use crate::place::MAC;
 
 /// Frames that the kernel makes at once.
 const BATCH: u32 = 64;
+/// Frames of one call in a flood.
+const BURST: u32 = 32_768;
 /// Where frames say they go: an address of nobody (RFC 5737), so that a stack that gets one drops it after routing.
 const NOBODY: [u8; 4] = [203, 0, 113, 1];
 
@@ -29,6 +32,12 @@ pub(crate) struct Cost {
     pub(crate) thread: Duration,
     /// Time of the kernel thread that takes over when there is too much to do.
     pub(crate) softirq: Duration,
+}
+
+impl Cost {
+    pub(crate) fn all(self) -> Duration {
+        self.thread + self.softirq
+    }
 }
 
 /// Sends SYNs to port 25 from a list of sources, over and over.
@@ -58,31 +67,71 @@ impl Generator {
     /// Sends so many through the interface with this index, on the processor `cpu`.
     pub(crate) fn send(&mut self, interface: u32, packets: u32, cpu: usize) -> Result<Cost> {
         self.words.set(1, interface, 0)?;
-        let program: &Xdp = self.loaded.program("bench_generate").ok_or("no generator")?.try_into()?;
-        let frame = &self.frame;
-        let work = || -> Result<Cost> {
-            pin(cpu)?;
-            let kernel = kernel_thread(cpu);
-            let (thread, softirq) = (own_time()?, run_time(kernel));
-            program.test_run(TestRunOptions {
-                data_in: Some(frame),
-                repeat: packets,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
-                ..TestRunOptions::default()
-            })?;
-            Ok(Cost {
-                thread: own_time()?.saturating_sub(thread),
-                softirq: run_time(kernel).saturating_sub(softirq),
-            })
-        };
+        let burst = || metered(cpu, || self.burst(packets));
         // A thread of its own, because it is tied to a processor.
-        let sent = std::thread::scope(|scope| scope.spawn(work).join());
-        sent.map_err(|_| "the sender panicked")?
+        let sent = std::thread::scope(|scope| scope.spawn(burst).join());
+        sent.map_err(|_| "the sender panicked")?.map(|((), cost)| cost)
+    }
+
+    /// Sends on the calling thread, which it ties to the processor `cpu`, until `done`: so many a second, or as fast
+    /// as it can. How many were sent, and what that cost.
+    pub(crate) fn flood(
+        &mut self,
+        interface: u32,
+        cpu: usize,
+        rate: Option<u32>,
+        done: &AtomicBool,
+    ) -> Result<(u64, Cost)> {
+        self.words.set(1, interface, 0)?;
+        metered(cpu, || {
+            let begun = Instant::now();
+            let mut sent = 0;
+            while !done.load(Ordering::Relaxed) {
+                let Some(rate) = rate else {
+                    self.burst(BURST)?;
+                    sent += u64::from(BURST);
+                    continue;
+                };
+                let due = (begun.elapsed().as_secs_f64() * f64::from(rate)) as u64;
+                let missing = u32::try_from(due - sent)?.min(BURST);
+                if missing < BATCH {
+                    std::thread::sleep(Duration::from_millis(5));
+                } else {
+                    self.burst(missing)?;
+                    sent += u64::from(missing);
+                }
+            }
+            Ok(sent)
+        })
+    }
+
+    fn burst(&self, packets: u32) -> Result<()> {
+        let program: &Xdp = self.loaded.program("bench_generate").ok_or("no generator")?.try_into()?;
+        program.test_run(TestRunOptions {
+            data_in: Some(&self.frame),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::default()
+        })?;
+        Ok(())
     }
 }
 
+/// Does something on the calling thread, tied to a processor; what that cost.
+fn metered<T>(cpu: usize, work: impl FnOnce() -> Result<T>) -> Result<(T, Cost)> {
+    pin(cpu)?;
+    let kernel = kernel_thread(cpu);
+    let (thread, softirq) = (own_time()?, run_time(kernel));
+    let done = work()?;
+    let cost = Cost {
+        thread: own_time()?.saturating_sub(thread),
+        softirq: run_time(kernel).saturating_sub(softirq),
+    };
+    Ok((done, cost))
+}
+
 /// Ties the calling thread to a processor.
-pub(crate) fn pin(cpu: usize) -> nix::Result<()> {
+fn pin(cpu: usize) -> nix::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(Pid::from_raw(0), &set)
@@ -108,7 +157,7 @@ fn kernel_thread(cpu: usize) -> Option<u32> {
 }
 
 /// Processor time of a process (proc_pid_schedstat: nanoseconds on a processor come first).
-fn run_time(pid: Option<u32>) -> Duration {
+pub(crate) fn run_time(pid: Option<u32>) -> Duration {
     let text = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok());
     let first = text.as_deref().and_then(|text| text.split_whitespace().next()?.parse().ok());
     Duration::from_nanos(first.unwrap_or(0))

@@ -13,7 +13,7 @@ use crate::Result;
 use crate::addresses::{Random, Shape, host, reload, table_name};
 use crate::gear::{Gear, kernel_memory};
 use crate::packets::{Lanes, OURS, TRIE};
-use crate::peers::Peer;
+use crate::peers::{Peer, Rest};
 use crate::place::Place;
 use crate::report::{Report, Subject, cell, mib};
 
@@ -141,7 +141,7 @@ fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2]) -> Result<Row> {
 
 fn theirs(peer: Peer, place: &Place, folder: &Path, [first, second]: [&[u32]; 2]) -> Result<Row> {
     let [load, swap] = ["load", "swap"].map(|name| folder.join(name));
-    std::fs::write(&load, peer.text(first))?;
+    std::fs::write(&load, peer.text(first, Rest::Drop))?;
     std::fs::write(&swap, peer.swap_text(second))?;
     place.within(|| {
         peer.clear();

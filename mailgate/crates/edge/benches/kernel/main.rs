@@ -1,10 +1,12 @@
 //! The kernel filter measured beside what one would use instead, all in one run.
 //!
-//! Run by `cargo xtask bench kernel`: lookups, whole packets, loading, memory, goals. Works in network and mount
-//! namespaces of its own, which end with it.
+//! Run by `cargo xtask bench kernel` (lookups, whole packets, loading, memory) and by `cargo xtask bench flood` (what a
+//! flood leaves of the mail service), each with its goals. Works in network and mount namespaces of its own, which end
+//! with it.
 #![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
 
 mod addresses;
+mod flood;
 mod gear;
 mod generator;
 mod goals;
@@ -14,10 +16,11 @@ mod packets;
 mod peers;
 mod place;
 mod report;
+mod smtp;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mailgate_edge::packet::PacketFilter as _;
 use mailgate_lists::Action;
@@ -37,6 +40,7 @@ const STRANGERS: usize = 1_000_000;
 /// What the command line asks for.
 #[derive(Default)]
 struct Wanted {
+    flood: bool,
     quick: bool,
     json: Option<PathBuf>,
 }
@@ -49,6 +53,7 @@ impl Wanted {
             match argument.as_str() {
                 "--quick" => wanted.quick = true,
                 "--json" => wanted.json = Some(arguments.next().ok_or("--json needs a file")?.into()),
+                "flood" => wanted.flood = true,
                 "--bench" | "kernel" => {}
                 other => return Err(format!("found {other:?}, expected --quick or --json FILE").into()),
             }
@@ -65,11 +70,23 @@ impl Wanted {
     }
 
     fn effort(&self) -> Effort {
-        // The last processor: interrupts of devices go to the first.
-        let cpu = std::thread::available_parallelism().map_or(0, |all| all.get() - 1);
         let (rounds, packets) = if self.quick { (3, 100_000) } else { (9, 250_000) };
-        Effort { rounds, packets, cpu }
+        Effort { rounds, packets, cpu: last_processor() }
     }
+
+    fn flood(&self) -> flood::Effort {
+        let cpu = last_processor();
+        if self.quick {
+            flood::Effort { entries: 30_000, rounds: 1, length: Duration::from_secs(1), cpu }
+        } else {
+            flood::Effort { entries: 1_000_000, rounds: 5, length: Duration::from_secs(3), cpu }
+        }
+    }
+}
+
+/// Interrupts of devices go to the first one.
+fn last_processor() -> usize {
+    std::thread::available_parallelism().map_or(0, |all| all.get() - 1)
 }
 
 fn main() -> Result<()> {
@@ -83,19 +100,28 @@ fn main() -> Result<()> {
         let versions = peer.versions();
         println!("{:18} {}", peer.name(), versions.as_deref().unwrap_or("is not here (`cargo xtask setup`)"));
     }
-    let mut lanes = Lanes::new(&home)?;
     let mut report = Report::default();
+    if wanted.flood {
+        flood::run(&mut report, &home, wanted.flood())?;
+    } else {
+        kernel(&mut report, &home, &wanted)?;
+    }
+    report.print_goals();
+    wanted.json.map_or(Ok(()), |file| report.write(&file))
+}
+
+/// Everything but the flood.
+fn kernel(report: &mut Report, home: &Home, wanted: &Wanted) -> Result<()> {
+    let mut lanes = Lanes::new(home)?;
     let mut random = Random(0x6d61_696c);
-    sets(&mut report, &mut lanes, &mut random, &wanted)?;
-    sets6(&mut report, &lanes, &mut random, &wanted)?;
+    sets(report, &mut lanes, &mut random, wanted)?;
+    sets6(report, &lanes, &mut random, wanted)?;
     let (entries, rounds) = if wanted.quick { (200_000, 1) } else { (1_000_000, 3) };
     progress(&format!("loading {entries} hosts, {rounds} times each"));
-    loading::measure(&mut report, &lanes, &mut random, entries, rounds)?;
+    loading::measure(report, &lanes, &mut random, entries, rounds)?;
     lanes.proof();
-    goals::judge(&mut report, entries);
-    report.print_goals();
-    lanes.close()?;
-    wanted.json.map_or(Ok(()), |file| report.write(&file))
+    goals::judge(report, entries);
+    lanes.close()
 }
 
 /// Shapes and sizes; nothing has no shape.

@@ -8,8 +8,8 @@ use mailgate_model::ManualClock;
 
 use crate::Result;
 use crate::gear::Gear;
-use crate::generator::{Cost, Generator};
-use crate::peers::Peer;
+use crate::generator::Generator;
+use crate::peers::{Peer, Rest};
 use crate::place::{Home, INSIDE, Place};
 use crate::report::{Listing, Report, Subject, cell};
 
@@ -181,11 +181,11 @@ impl Lanes {
         let folder = tempfile::tempdir()?;
         for (peer, lane) in &self.peers {
             let file = folder.path().join("set");
-            std::fs::write(&file, peer.text(listed))?;
+            std::fs::write(&file, peer.text(listed, Rest::Drop))?;
             lane.place.within(|| {
                 peer.clear();
                 peer.read(&file)?;
-                peer.rule()
+                peer.rule(Rest::Drop)
             })?;
         }
         Ok(())
@@ -274,10 +274,10 @@ pub(crate) fn listing(effort: Effort) -> Listing {
 /// One run; nanoseconds per packet.
 fn send(sender: &mut Generator, lane: &mut Lane, effort: Effort) -> Result<f64> {
     let before = lane.place.received()?;
-    let Cost { thread, softirq, .. } = sender.send(lane.place.interface, effort.packets, effort.cpu)?;
+    let cost = sender.send(lane.place.interface, effort.packets, effort.cpu)?;
     lane.sent += u64::from(effort.packets);
     lane.received += lane.place.received()? - before;
-    Ok((thread + softirq).as_nanos() as f64 / f64::from(effort.packets))
+    Ok(cost.all().as_nanos() as f64 / f64::from(effort.packets))
 }
 
 fn note(

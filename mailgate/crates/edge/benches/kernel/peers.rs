@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::Result;
 use crate::place::{INSIDE, run};
 
-/// A set of addresses in netfilter, and rules that drop its members and then everything else.
+/// A set of addresses in netfilter, and rules that drop its members.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// nftables, a set of single addresses, at the ingress hook.
@@ -16,6 +16,15 @@ pub(crate) enum Peer {
     NftInterval,
     /// ipset `hash:net`, asked by iptables in the table `raw`.
     Ipset,
+}
+
+/// What the rules do with sources that are no members of the set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Drop them.
+    Drop,
+    /// Pass them; those of this network before the set is asked.
+    Pass(&'static str),
 }
 
 impl Peer {
@@ -38,7 +47,7 @@ impl Peer {
     }
 
     /// The text that makes the set and fills it.
-    pub(crate) fn text(self, addresses: &[u32]) -> String {
+    pub(crate) fn text(self, addresses: &[u32], rest: Rest) -> String {
         let count = addresses.len();
         match self {
             Peer::Ipset => {
@@ -49,10 +58,14 @@ impl Peer {
             Peer::NftHash | Peer::NftInterval => {
                 let flags = if self == Peer::NftInterval { "flags interval\n" } else { "" };
                 let elements = if count == 0 { String::new() } else { elements(addresses) };
+                let (before, after) = match rest {
+                    Rest::Drop => (String::new(), "counter drop\n"),
+                    Rest::Pass(network) => (format!("ip saddr {network} accept\n"), ""),
+                };
                 format!(
                     "table netdev bench {{\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
                      chain ingress {{\ntype filter hook ingress device \"{INSIDE}\" priority 0\n\
-                     ip saddr @listed counter drop\ncounter drop\n}}\n}}\n"
+                     {before}ip saddr @listed counter drop\n{after}}}\n}}\n"
                 )
             }
         }
@@ -87,14 +100,18 @@ impl Peer {
     }
 
     /// The rules, where they are not part of the text.
-    pub(crate) fn rule(self) -> Result<()> {
-        if self == Peer::Ipset {
-            let rule = ["-t", "raw", "-A", "PREROUTING", "-i", INSIDE];
-            let listed = ["-m", "set", "--match-set", "bench", "src", "-j", "DROP"];
-            run("iptables", &[&rule[..], &listed].concat())?;
-            run("iptables", &[&rule[..], &["-j", "DROP"]].concat())?;
+    pub(crate) fn rule(self, rest: Rest) -> Result<()> {
+        if self != Peer::Ipset {
+            return Ok(());
         }
-        Ok(())
+        let add = |words: &[&str]| {
+            run("iptables", &[&["-t", "raw", "-A", "PREROUTING", "-i", INSIDE], words].concat()).map(drop)
+        };
+        if let Rest::Pass(network) = rest {
+            add(&["-s", network, "-j", "ACCEPT"])?;
+        }
+        add(&["-m", "set", "--match-set", "bench", "src", "-j", "DROP"])?;
+        if rest == Rest::Drop { add(&["-j", "DROP"]) } else { Ok(()) }
     }
 
     /// Packets that its rules dropped: members, others.
