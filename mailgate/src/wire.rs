@@ -63,7 +63,10 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     let (lists, changes) =
         Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
             .map_err(system)?;
-    let tables_ready = pump::pump(changes, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
+    let told = lists.clone();
+    let applied = move |is_in_force| told.applied(is_in_force);
+    let tables_ready =
+        pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
 
     // 5 to 9. Reception: message authentication, relay right, durable commit.
     let learn = handoff::ToEdge::default();

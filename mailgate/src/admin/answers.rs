@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mailgate_accounts::Secret;
 use mailgate_edge::packet::PacketFilter;
 use mailgate_edge::{Asked, Edge, Given, Query};
-use mailgate_lists::{Entry, Lists, TableName, parse_entry};
-use mailgate_model::{Clock, Domain, QueueId, Span, Timestamp};
+use mailgate_lists::{Hit, Lists, TableName};
+use mailgate_model::{Clock, Domain, QueueId, Timestamp};
 use mailgate_msgauth::Algorithm;
 use mailgate_net::SystemClock;
 use mailgate_queue::Queue;
@@ -44,7 +44,7 @@ pub struct Answers {
     pub clock: Arc<dyn Clock>,
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 impl Answers {
     /// Answers one call.
@@ -59,10 +59,11 @@ impl Answers {
             | Call::TableAdd { .. }
             | Call::TableDelete { .. }
             | Call::TableReplace { .. }
+            | Call::TableExpire { .. }
             | Call::TableFlush { .. }
             | Call::TableTest { .. }
-            | Call::ListsShow
-            | Call::BgpSummary => self.lists(call).await,
+            | Call::TableZero { .. } => self.tables(call).await,
+            Call::ListsShow | Call::BgpSummary => self.lists(call).await,
             Call::GreyList { .. }
             | Call::GreyAdd { .. }
             | Call::GreyDelete { .. }
@@ -71,6 +72,11 @@ impl Answers {
             other => self.queue(other).await,
         };
         answered.unwrap_or_else(Answer::Failed)
+    }
+
+    /// What the kernel has counted.
+    pub(super) fn hits(&self) -> Vec<Hit> {
+        Vec::new()
     }
 
     async fn status(&self) -> Result<Answer> {
@@ -89,83 +95,9 @@ impl Answers {
     async fn lists(&self, call: Call) -> Result<Answer> {
         let lists = &self.lists;
         Ok(match call {
-            Call::TableList => Answer::done(lists.tables().await.map_err(data)?),
-            Call::TableShow { table } => Answer::done(lists.show(&name(&table)?).await.map_err(data)?),
-            Call::TableAdd { table, prefixes, expires } => {
-                let table = name(&table)?;
-                let entries = self.entries(&prefixes, expires)?;
-                let count = entries.len();
-                for entry in entries {
-                    lists.add(&table, entry).await.map_err(data)?;
-                }
-                Answer::done(format!("{} in table {table}", counted(count, "entry", "entries")))
-            }
-            Call::TableDelete { table, prefixes } => self.delete(&name(&table)?, &prefixes).await?,
-            Call::TableReplace { table, prefixes, dry_run } => {
-                let (table, entries) = (name(&table)?, self.entries(&prefixes, None)?);
-                if dry_run {
-                    return Ok(Answer::done(format!(
-                        "table {table} would hold {} made by hand",
-                        counted(entries.len(), "entry", "entries")
-                    )));
-                }
-                let done = lists.replace(&table, entries).await.map_err(data)?;
-                Answer::done(format!(
-                    "table {table}: {} added, {} changed, {} deleted",
-                    done.added, done.changed, done.deleted
-                ))
-            }
-            Call::TableFlush { table, dry_run } => {
-                let table = name(&table)?;
-                if dry_run {
-                    let rows = lists.show(&table).await.map_err(data)?;
-                    let own =
-                        rows.iter().filter(|row| row.origins.iter().any(|origin| origin == "manual")).count();
-                    return Ok(Answer::done(format!(
-                        "{} would be deleted from table {table}",
-                        counted(own, "entry", "entries")
-                    )));
-                }
-                let count = lists.flush(&table).await.map_err(data)?;
-                Answer::done(format!("{} deleted from table {table}", counted(count, "entry", "entries")))
-            }
-            Call::TableTest { address } => {
-                let tested = lists.test(address).await.map_err(data)?;
-                let shown = self.edge.grey_show(address).await.map_err(data)?;
-                Answer::done(json!({
-                    "address": address,
-                    "action": tested.action,
-                    "tables": tested.matches,
-                    "standing": shown.standing,
-                    "on_port_25": shown.route,
-                }))
-            }
             Call::ListsShow => Answer::done(lists.sources().await.map_err(data)?),
             _ => Answer::done(lists.bgp().await.map_err(data)?),
         })
-    }
-
-    async fn delete(&self, table: &TableName, prefixes: &[String]) -> Result<Answer> {
-        let mut sentences = Vec::new();
-        for text in prefixes {
-            let Entry { prefix, .. } = parse_entry(text).map_err(data)?;
-            let deleted = self.lists.delete(table, prefix).await.map_err(data)?;
-            let still = match deleted.still.as_slice() {
-                [] => String::new(),
-                origins => format!("; still there from {}", origins.join(", ")),
-            };
-            sentences.push(match deleted.deleted {
-                true => format!("{prefix} deleted from table {table}{still}"),
-                false => format!("{prefix} was not made by hand in table {table}{still}"),
-            });
-        }
-        Ok(Answer::done(sentences.join("\n")))
-    }
-
-    fn entries(&self, texts: &[String], expires: Option<Span>) -> Result<Vec<Entry>> {
-        let expires = expires.map(|span| self.clock.now().plus(span.duration()));
-        let read = |text: &String| parse_entry(text).map(|entry| Entry { expires, ..entry }).map_err(data);
-        texts.iter().map(read).collect()
     }
 
     async fn grey(&self, call: Call) -> Result<Answer> {
@@ -380,7 +312,7 @@ fn told<E: std::fmt::Display>(
     done.map(|()| Answer::done(sentence())).map_err(data)
 }
 
-fn data(error: impl std::fmt::Display) -> Failure {
+pub(super) fn data(error: impl std::fmt::Display) -> Failure {
     Failure { message: error.to_string(), exit: exit::DATA }
 }
 
@@ -388,7 +320,7 @@ fn temporary(error: impl std::fmt::Display) -> Failure {
     Failure { message: error.to_string(), exit: exit::TEMPORARY }
 }
 
-fn name(text: &str) -> Result<TableName> {
+pub(super) fn name(text: &str) -> Result<TableName> {
     TableName::parse(text).map_err(|message| Failure { message, exit: exit::DATA })
 }
 

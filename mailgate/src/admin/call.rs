@@ -1,5 +1,9 @@
 //! The language of the control socket: one JSON object per line, one answer per call.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use mailgate_lists::How;
 use mailgate_model::{Address, Domain, QueueId, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,33 +17,49 @@ pub enum Call {
     TableList,
     TableShow {
         table: String,
+        after: Option<IpNet>,
+        limit: usize,
     },
     TableAdd {
         table: String,
-        prefixes: Vec<String>,
+        entries: String,
         expires: Option<Span>,
+        how: How,
     },
     TableDelete {
         table: String,
-        prefixes: Vec<String>,
+        entries: String,
+        how: How,
     },
     TableReplace {
         table: String,
-        prefixes: Vec<String>,
-        dry_run: bool,
+        entries: String,
+        how: How,
     },
     TableFlush {
         table: String,
-        dry_run: bool,
+        how: How,
+    },
+    TableExpire {
+        table: String,
+        older: Option<Span>,
+        idle: Option<Span>,
+        how: How,
+    },
+    TableZero {
+        table: String,
+        entries: Option<String>,
+        how: How,
     },
     TableTest {
-        address: std::net::IpAddr,
+        addresses: Vec<IpAddr>,
+        table: Option<String>,
     },
     ListsShow,
     BgpSummary,
     GreyList {
         kind: Option<GreyKind>,
-        address: Option<std::net::IpAddr>,
+        address: Option<IpAddr>,
         spamdb: bool,
     },
     GreyAdd {

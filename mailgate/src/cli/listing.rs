@@ -135,7 +135,11 @@ fn full(value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         other => other.to_string(),
     };
-    // Strangers' texts must not steer the terminal.
+    plain(&text)
+}
+
+/// Strangers' texts must not steer the terminal.
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -11,6 +11,7 @@ mod lists;
 mod queue;
 mod run;
 mod table;
+mod table_text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,7 +121,7 @@ struct Question {
 /// Does what the arguments say.
 pub fn main(arguments: Arguments) -> ExitCode {
     match dispatch(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("mailgate: {}", failure.message);
             ExitCode::from(failure.exit)
@@ -128,14 +129,15 @@ pub fn main(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+/// Returns the exit code.
+fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { command, config, control, state_dir, json } = arguments;
     let place = config::Place { file: config, control, state_dir };
     let question = match command {
-        Command::Run(run) => return run::run(&place, run),
-        Command::Check(check) => return run::check(&place, check, json),
+        Command::Run(run) => return run::run(&place, run).map(|()| 0),
+        Command::Check(check) => return run::check(&place, check, json).map(|()| 0),
         Command::Status => Question { call: Call::Status, show: Show::Card },
-        Command::Table(verb) => verb.question()?,
+        Command::Table(verb) => return table::run(&place, verb, json),
         Command::Lists(verb) => verb.question(),
         Command::Bgp(verb) => verb.question(),
         Command::Grey(verb) => verb.question()?,
@@ -148,7 +150,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     };
     let value = ask(&place, &question.call)?;
     print(&value, &question.show, json);
-    Ok(())
+    Ok(0)
 }
 
 /// Asks the daemon; records can also be read and changed while no daemon runs.
@@ -230,17 +232,7 @@ fn secret_from_stdin() -> Result<String, Failure> {
     Ok(secret)
 }
 
-/// Lines of a file, or of standard input when the name is `-`.
-fn lines_of(file: &std::path::Path) -> Result<Vec<String>, Failure> {
-    text_of(file).map(|text| {
-        text.lines()
-            .map(|line| line.split(['#', ';']).next().unwrap_or_default().trim())
-            .filter(|line| !line.is_empty())
-            .map(str::to_owned)
-            .collect()
-    })
-}
-
+/// The text of a file, or of standard input when the name is `-`.
 fn text_of(file: &std::path::Path) -> Result<String, Failure> {
     let text = if file.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin())

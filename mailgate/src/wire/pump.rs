@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Gives the changes of the lists to the filter, on threads that may wait: a reload of a million entries takes a while.
-/// The receiver hears when the first ones are in force, or failed for the first time.
+/// The receiver hears when the first ones are in force, or failed for the first time; `applied` hears of each batch
+/// whether it is in force, or never will be.
 pub(super) fn pump(
     mut changes: mpsc::Receiver<Vec<Change>>,
+    applied: impl Fn(bool) + Send + 'static,
     filter: Arc<dyn PacketFilter>,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
@@ -29,12 +31,13 @@ pub(super) fn pump(
             let reload = batch.iter().rev().find(|change| matches!(change, Change::Reload(_))).cloned();
             let mut pause = PAUSE.0;
             loop {
-                let is_in_force = apply(&filter, batch).await;
+                let outcome = apply(&filter, batch).await;
                 if let Some(ready) = ready.take() {
                     // Nobody waits any more after the patience is over.
                     let _ = ready.send(());
                 }
-                if is_in_force {
+                if let Some(is_in_force) = outcome {
+                    applied(is_in_force);
                     break;
                 }
                 tokio::select! {
@@ -48,8 +51,8 @@ pub(super) fn pump(
     is_ready
 }
 
-/// Whether nothing is left to be tried again.
-async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> bool {
+/// Whether the changes are in force; `None` when they have to be tried again.
+async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> Option<bool> {
     let count = batch.len();
     let filter = Arc::clone(filter);
     let applied: Result<packet::Applied, packet::Error> = match tokio::task::spawn_blocking(move || {
@@ -60,18 +63,18 @@ async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> bool {
         Ok(applied) => applied,
         Err(error) => {
             tracing::error!(target: "edge", event = "tables", changes = count, %error, "a bug; not in force");
-            return true;
+            return Some(false);
         }
     };
     match applied {
         Ok(applied) => {
             tracing::info!(target: "edge", event = "tables", changes = count, entries = applied.entries);
-            true
+            Some(true)
         }
         // The verdicts of before stay in force.
         Err(error) => {
             tracing::error!(target: "edge", event = "tables", changes = count, %error, "not in force");
-            error.permanence() == Permanence::Permanent
+            (error.permanence() == Permanence::Permanent).then_some(false)
         }
     }
 }
@@ -117,7 +120,14 @@ mod tests {
         let memory = Memory::new(Arc::new(clock.clone()), "a test".to_owned());
         let filter: Arc<dyn PacketFilter> = Arc::new(Failing(AtomicU32::new(2), memory));
         let (sender, receiver) = mpsc::channel(4);
-        let ready = pump(receiver, Arc::clone(&filter), Arc::new(clock.clone()), CancellationToken::new());
+        let told = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&told);
+        let applied = move |is_in_force: bool| {
+            assert!(is_in_force);
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let stop = CancellationToken::new();
+        let ready = pump(receiver, applied, Arc::clone(&filter), Arc::new(clock.clone()), stop);
         let name = TableName::parse("block").unwrap();
         let entry = |text: &str| Entry { prefix: text.parse().unwrap(), negated: false, expires: None };
         let entries = Arc::new(vec![entry("192.0.2.1/32")]);
@@ -128,7 +138,7 @@ mod tests {
         assert_eq!(filter.verdict("192.0.2.1".parse().unwrap()).action, None);
         let later = "192.0.2.2".parse().unwrap();
         let patience = tokio::time::timeout(Duration::from_secs(10), async {
-            while filter.verdict(later).action != Some(Action::Drop) {
+            while filter.verdict(later).action != Some(Action::Drop) || told.load(Ordering::Relaxed) < 2 {
                 clock.advance(PAUSE.0);
                 tokio::task::yield_now().await;
             }

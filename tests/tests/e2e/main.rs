@@ -12,4 +12,5 @@ mod reading;
 mod reception;
 mod relay;
 mod smuggling;
+mod tables;
 mod tour;

@@ -8,7 +8,8 @@ use mailgate_model::Span;
 use serde::Deserialize;
 
 use crate::bgp::Pattern;
-use crate::{Action, Error, TableName};
+use crate::prefix::parse_entry;
+use crate::{Action, Entry, Error, TableName};
 
 /// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits.
 pub const TABLE_LIMIT: usize = 64;
@@ -21,10 +22,21 @@ const STANDARD: [(&str, Action); 4] = [
     ("bruteforce", Action::Drop),
 ];
 
+/// Default of [`Config::entries_limit`].
+///
+/// Five million hosts are what the filter is measured with: they take about 40 MB in the tables of the daemon, and while
+/// a new generation is compiled a gigabyte in all. PF has 200000 (`table-entries` of pf.conf(5)).
+pub const ENTRIES_LIMIT: usize = 5_000_000;
+
 /// Tables, and what fills them besides `mailgate table add`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Most entries of all origins in all tables. What would exceed it is refused as a whole before anything is
+    /// changed: a file keeps its last good set, `table add` fails. A warning comes at four fifths.
+    /// Default: 5000000.
+    #[serde(default = "defaults::entries_limit")]
+    pub entries_limit: usize,
     /// Tables beyond the four that always exist (`bypass`, `block`, `drop`, `bruteforce`), or other actions for
     /// those. At most 64 in all. Example: `[[lists.table]] name = "china" action = "reject"`.
     #[serde(default)]
@@ -32,6 +44,12 @@ pub struct Config {
     /// Files and BGP peers. Default: none.
     #[serde(default)]
     pub source: Vec<SourceConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { entries_limit: ENTRIES_LIMIT, table: Vec::new(), source: Vec::new() }
+    }
 }
 
 /// One table.
@@ -42,6 +60,37 @@ pub struct TableConfig {
     pub name: TableName,
     /// What is done with sources in it: `"bypass"`, `"drop"`, `"reject"` or `"tarpit"`.
     pub action: Action,
+    /// Entries that stand here, as between the braces of pf.conf(5). Default: none.
+    /// Example: `["10.0.0.0/8", "!10.1.0.0/16"]`.
+    #[serde(default)]
+    pub entries: Vec<String>,
+    /// Files that fill it, as `persist file` of pf.conf(5): short for a `[[lists.source]]` of kind `file` each.
+    /// Default: none. Example: `["/etc/mailgate/block.txt"]`.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// Whether packets, bytes and the last hit are counted for each entry, as `counters` of pf.conf(5). Costs memory for
+    /// each entry that is hit. Default: false.
+    #[serde(default)]
+    pub counters: bool,
+    /// Whether entries come only from the configuration, files and peers, as `const` of pf.conf(5): commands that would
+    /// change them are refused. Default: false.
+    #[serde(default)]
+    pub readonly: bool,
+}
+
+impl TableConfig {
+    /// A table that nothing fills, does not count and may be edited.
+    #[must_use]
+    pub fn new(name: TableName, action: Action) -> Self {
+        Self { name, action, entries: Vec::new(), files: Vec::new(), counters: false, readonly: false }
+    }
+
+    /// The entries that stand in the configuration, and what is wrong with the others.
+    pub(crate) fn own_entries(&self) -> (Vec<Entry>, Vec<String>) {
+        let mut problems = Vec::new();
+        let read = |text: &String| parse_entry(text).map_err(|said| problems.push(said)).ok();
+        (self.entries.iter().filter_map(read).collect(), problems)
+    }
 }
 
 /// One source of prefixes.
@@ -135,6 +184,9 @@ pub enum FirstAs {
 mod defaults {
     use mailgate_model::Span;
 
+    pub(super) fn entries_limit() -> usize {
+        super::ENTRIES_LIMIT
+    }
     pub(super) fn port() -> u16 {
         179
     }
@@ -165,17 +217,30 @@ impl Config {
     /// All tables: the standard ones first, then those of the configuration in its order.
     #[must_use]
     pub fn tables(&self) -> Vec<TableConfig> {
-        let standard = STANDARD.iter().filter_map(|(name, action)| {
-            Some(TableConfig { name: TableName::parse(name).ok()?, action: *action })
-        });
+        let standard = STANDARD
+            .iter()
+            .filter_map(|(name, action)| Some(TableConfig::new(TableName::parse(name).ok()?, *action)));
         let mut tables: Vec<TableConfig> = standard.collect();
         for wanted in &self.table {
             match tables.iter_mut().find(|table| table.name == wanted.name) {
-                Some(table) => table.action = wanted.action,
+                Some(table) => table.clone_from(wanted),
                 None => tables.push(wanted.clone()),
             }
         }
         tables
+    }
+
+    /// All sources: those of `[[lists.source]]`, then the files of tables.
+    #[must_use]
+    pub fn sources(&self) -> Vec<SourceConfig> {
+        let of_table = |table: &TableConfig| {
+            let name = table.name.clone();
+            let file = move |path: &PathBuf| {
+                SourceConfig::File(FileConfig { name: None, path: path.clone(), table: name.clone() })
+            };
+            table.files.iter().map(file).collect::<Vec<_>>()
+        };
+        self.source.iter().cloned().chain(self.table.iter().flat_map(of_table)).collect()
     }
 
     /// All contradictions, one sentence each; empty when there is none.
@@ -186,14 +251,19 @@ impl Config {
         if tables.len() > TABLE_LIMIT {
             problems.push(format!("found {} tables, expected at most {TABLE_LIMIT}", tables.len()));
         }
+        if self.entries_limit == 0 {
+            problems.push("found entries_limit 0, expected at least 1".into());
+        }
         for (nth, table) in self.table.iter().enumerate() {
+            let (_, wrong) = table.own_entries();
+            problems.extend(wrong.into_iter().map(|said| format!("table {}: {said}", table.name)));
             if self.table.iter().take(nth).any(|other| other.name == table.name) {
                 problems.push(format!("found table {} twice in lists.table, expected once", table.name));
             }
         }
         let known = |name: &TableName| tables.iter().any(|table| table.name == *name);
         let mut names = std::collections::BTreeSet::new();
-        for source in &self.source {
+        for source in &self.sources() {
             let name = source.name();
             if !names.insert(name.clone()) {
                 problems.push(format!("found source {name} twice, expected different names"));

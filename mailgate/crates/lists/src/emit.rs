@@ -28,7 +28,14 @@ pub(crate) async fn run(shared: Arc<Shared>, sender: mpsc::Sender<Vec<Change>>, 
                 permit = sender.reserve() => permit,
             };
             let Ok(permit) = permit else { return };
-            match shared.quietly(|state| state.merged.take_changes()).await {
+            let take = |state: &mut State| {
+                let changes = state.merged.take_changes();
+                if changes.is_some() {
+                    state.sent.push_back(state.merged.revision());
+                }
+                changes
+            };
+            match shared.quietly(take).await {
                 Ok(Some(changes)) => permit.send(changes),
                 Ok(None) => {}
                 Err(_) => return,

@@ -13,6 +13,27 @@ pub enum Error {
     /// The configuration contradicts itself: usually because a source names a table that is not there.
     #[error("{0}")]
     Config(String),
+    /// More entries than `lists.entries_limit`: usually because the limit was made for smaller lists. Nothing was changed.
+    #[error(
+        "found {asked} more entries, expected at most {room}: all tables together hold {held} of \
+         lists.entries_limit = {limit}; raise it, or shorten the list"
+    )]
+    Full {
+        /// How many would have been added.
+        asked: usize,
+        /// How many there are.
+        held: usize,
+        /// `entries_limit`.
+        limit: usize,
+        /// How many there may still be.
+        room: usize,
+    },
+    /// The table does not count, so nobody can say who was idle.
+    #[error("table {0} does not count hits; give it counters = true in [[lists.table]]")]
+    NotCounted(TableName),
+    /// The table is only filled by the configuration, files and peers.
+    #[error("table {0} is readonly in the configuration; change its entries, files or peers there")]
+    ReadOnly(TableName),
     /// Saved entries could not be read or written: usually because the disk is full or the folder belongs to
     /// someone else.
     #[error("{path}: {source}", path = .path.display())]
@@ -25,14 +46,6 @@ pub enum Error {
     /// The daemon is going down: usually because it was asked to.
     #[error("the lists are being shut down")]
     Stopped,
-    /// A table has as many entries by hand as it may have: usually because something adds without expiry.
-    #[error("table {table} holds {limit} entries by hand, which is the limit")]
-    TooMany {
-        /// The table.
-        table: TableName,
-        /// [`MANUAL_LIMIT`](crate::MANUAL_LIMIT).
-        limit: usize,
-    },
     /// There is no such table: usually because of a typing error.
     #[error("found table {name}, expected one of {known}")]
     UnknownTable {
@@ -48,8 +61,10 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Config(_) | Self::UnknownTable { .. } => Permanence::Permanent,
-            Self::State { .. } | Self::Stopped | Self::TooMany { .. } => Permanence::Transient,
+            Self::Config(_) | Self::NotCounted(_) | Self::ReadOnly(_) | Self::UnknownTable { .. } => {
+                Permanence::Permanent
+            }
+            Self::Full { .. } | Self::State { .. } | Self::Stopped => Permanence::Transient,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::config::FileConfig;
 use crate::format::cidr;
 use crate::merge::{Difference, Origin, TableIndex};
 use crate::rows::SourceState;
-use crate::shared::{Shared, State};
+use crate::shared::{Shared, State, source_mut};
 
 /// Two looks and the reading fit into a second.
 const POLL: Duration = Duration::from_millis(400);
@@ -156,8 +156,10 @@ impl Source {
         let (origin, table, now) = (self.origin, self.table, self.shared.clock.now());
         let refused = parsed.refused;
         let take = move |state: &mut State| {
-            let difference = state.merged.replace(table, origin, &parsed.set);
-            if let Some(status) = status(state, origin) {
+            let more = parsed.set.len().saturating_sub(state.merged.count(table, origin));
+            state.expect_room(more)?;
+            let difference = state.merged.replace(table, origin, parsed.set, now);
+            if let Some(status) = source_mut(state, origin) {
                 status.state = SourceState::Good;
                 status.error = None;
                 status.refused = parsed.refused;
@@ -167,9 +169,17 @@ impl Source {
                 }
             }
             // A first reading without any entry changes nothing but ends the waiting of `emit`.
-            difference
+            Ok::<_, Error>(difference)
         };
-        let Difference { added, changed, deleted } = self.shared.with_blocking(take).await?;
+        let Difference { added, changed, deleted } = match self.shared.with_blocking(take).await? {
+            Ok(difference) => difference,
+            Err(full) => {
+                // Tried again when the file changes, not before: reading five million lines for nothing is costly.
+                self.fail(full.to_string()).await?;
+                self.read = Some(signature);
+                return Ok(());
+            }
+        };
         self.shared.changed.notify_one();
         tracing::info!(
             target: "lists", event = "read", path = %self.path.display(), added, changed, deleted, refused
@@ -195,7 +205,7 @@ impl Source {
         self.error = Some(said.clone());
         let origin = self.origin;
         let fail = move |state: &mut State| {
-            if let Some(status) = status(state, origin) {
+            if let Some(status) = source_mut(state, origin) {
                 status.state = SourceState::Failed;
                 status.error = Some(said);
             }
@@ -204,10 +214,6 @@ impl Source {
         self.shared.changed.notify_one();
         Ok(())
     }
-}
-
-fn status(state: &mut State, origin: Origin) -> Option<&mut crate::shared::Status> {
-    state.sources.get_mut(usize::from(origin).checked_sub(1)?)
 }
 
 /// Refuses what is not a file: opening a pipe would wait for its writer.

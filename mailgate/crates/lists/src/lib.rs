@@ -11,6 +11,7 @@
 
 mod bgp;
 pub mod config;
+mod counts;
 mod emit;
 mod error;
 mod file;
@@ -27,6 +28,7 @@ pub use bgp::Pattern;
 pub use config::Config;
 pub use error::Error;
 pub use format::cidr::{List, parse_list};
-pub use lists::{Lists, MANUAL_LIMIT};
+pub use lists::{Age, How, Lists};
+pub use merge::Hit;
 pub use prefix::parse_entry;
-pub use table::{Action, Change, Entry, Snapshot, Table, TableName};
+pub use table::{Action, Addition, By, Change, Entry, Snapshot, Table, TableName};

@@ -1,8 +1,13 @@
-//! The station as others see it: start it, ask it, edit the tables by hand.
+//! The station as others see it: start it, ask it. What edits tables is in `lists/verbs.rs`.
+
+mod plan;
+mod verbs;
+mod view;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mailgate_model::Clock;
@@ -10,20 +15,14 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, SourceConfig};
-use crate::merge::{Claim, Found, MANUAL, Merged, Origin, TableIndex};
-use crate::prefix::{PrefixSet, canonical};
-use crate::rows::{
-    Added, BgpRow, Deleted, EntryRow, Match, OriginCount, Replaced, SourceRow, TableRow, Tested,
-};
+use crate::merge::{CONFIG, Hit, Merged, SOURCES};
+use crate::prefix::{PrefixSet, Sense};
+use crate::rows::{BgpRow, Page, SourceRow, TableRow, Tested};
 use crate::shared::{Kind, Shared, State, Status};
-use crate::table::{Change, Entry, Snapshot, TableName};
-use crate::{Error, bgp, emit, file, manual};
+use crate::table::{Change, Snapshot, TableName};
+use crate::{Error, bgp, counts, emit, file, manual};
 
-/// Most entries by hand in one table; the file they are kept in then has about 100 MB.
-pub const MANUAL_LIMIT: usize = 1 << 22;
-
-/// What `lists show` calls entries made by hand.
-const MANUAL_NAME: &str = "manual";
+pub use verbs::{Age, How};
 
 /// The tables. Cheap to clone; all clones are the same tables.
 #[derive(Clone)]
@@ -46,17 +45,23 @@ impl Lists {
     ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
         config.check()?;
         let folder: PathBuf = state_dir.as_ref().join("lists");
-        let mut merged = Merged::new(config.tables().into_iter().map(|table| (table.name, table.action)));
-        manual::load(&folder, &mut merged, clock.now())?;
+        let now = clock.now();
+        let mut merged = Merged::new(config.tables(), config.entries_limit, now);
+        own_entries(&config, &mut merged, now)?;
+        let (files, edited) = manual::load(folder.clone(), &mut merged, now)?;
+        let counts = counts::path(&folder);
+        counts::load(&counts, &mut merged);
 
-        let sources = ranked(config.source);
+        let sources = ranked(config.sources());
         let statuses = sources.iter().map(|source| status(source, &*clock)).collect();
         let shared = Arc::new(Shared::new(merged, statuses, clock));
+        shared.lock().unsaved = edited;
         let (sender, receiver) = mpsc::channel(emit::BATCHES);
         tokio::spawn(emit::run(Arc::clone(&shared), sender, shutdown.clone()));
-        tokio::spawn(manual::run(Arc::clone(&shared), folder, shutdown.clone()));
+        tokio::spawn(manual::run(Arc::clone(&shared), files, shutdown.clone()));
+        tokio::spawn(counts::run(Arc::clone(&shared), counts, shutdown.clone()));
         let mut files = Vec::new();
-        for (source, origin) in sources.into_iter().zip(MANUAL + 1..) {
+        for (source, origin) in sources.into_iter().zip(SOURCES..) {
             match source {
                 SourceConfig::Bgp(config) => {
                     tokio::spawn(bgp::run(Arc::clone(&shared), origin, config, shutdown.clone()));
@@ -73,18 +78,18 @@ impl Lists {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn tables(&self) -> Result<Vec<TableRow>, Error> {
-        self.shared.with(|state| table_rows(state)).await
+        self.shared.with(|state| view::tables(state)).await
     }
 
-    /// All entries of a table with their origins, sorted.
+    /// At most `limit` entries of a table with their origins, sorted, from the one after `after`.
     ///
     /// # Errors
     /// [`Error::UnknownTable`], [`Error::Stopped`].
-    pub async fn show(&self, table: &TableName) -> Result<Vec<EntryRow>, Error> {
+    pub async fn show(&self, table: &TableName, after: Option<IpNet>, limit: usize) -> Result<Page, Error> {
         let name = table.clone();
         let show = move |state: &mut State| {
-            let table = index(state, &name)?;
-            Ok(state.merged.entries(table).map(|found| entry_row(state, found)).collect())
+            let table = view::index(state, &name)?;
+            Ok(view::page(state, table, after, limit))
         };
         self.shared.with_blocking(show).await?
     }
@@ -97,80 +102,12 @@ impl Lists {
         self.shared.with_blocking(|state| state.merged.snapshot()).await
     }
 
-    /// Makes an entry by hand, or changes one. It is on disk when this returns, and counts at once.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`], [`Error::TooMany`], [`Error::Stopped`]; [`Error::State`] when it counts but could not
-    /// be saved.
-    pub async fn add(&self, table: &TableName, entry: Entry) -> Result<Added, Error> {
-        let name = table.clone();
-        let prefix = canonical(entry.prefix);
-        let add = move |state: &mut State, table: TableIndex| {
-            let claim = Claim::of(&entry);
-            let count = state.merged.count(table, MANUAL);
-            let before = state.merged.set(table, prefix, MANUAL, Some(claim));
-            if before.is_none() && count >= MANUAL_LIMIT {
-                state.merged.set(table, prefix, MANUAL, None);
-                return Err(Error::TooMany { table: name, limit: MANUAL_LIMIT });
-            }
-            Ok(match before {
-                None => Added::Added,
-                Some(before) if before == claim => Added::Unchanged,
-                Some(_) => Added::Changed,
-            })
-        };
-        self.edit(table, add).await
-    }
-
-    /// Takes away an entry made by hand; those of sources stay.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`], [`Error::Stopped`]; [`Error::State`] when it counts but could not be saved.
-    pub async fn delete(&self, table: &TableName, prefix: IpNet) -> Result<Deleted, Error> {
-        let prefix = canonical(prefix);
-        let delete = move |state: &mut State, table: TableIndex| {
-            let deleted = state.merged.set(table, prefix, MANUAL, None).is_some();
-            let still = state.merged.origins(table, prefix);
-            Ok(Deleted { deleted, still: names(state, &still) })
-        };
-        self.edit(table, delete).await
-    }
-
-    /// Makes `entries` the entries made by hand of a table; those of sources stay. Of entries with the same prefix the
-    /// last counts.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`], [`Error::TooMany`], [`Error::Stopped`]; [`Error::State`] when it counts but could not
-    /// be saved.
-    pub async fn replace(&self, table: &TableName, entries: Vec<Entry>) -> Result<Replaced, Error> {
-        if entries.len() > MANUAL_LIMIT {
-            return Err(Error::TooMany { table: table.clone(), limit: MANUAL_LIMIT });
-        }
-        let replace = move |state: &mut State, table: TableIndex| {
-            let mut set = PrefixSet::<Claim>::default();
-            entries.iter().for_each(|entry| set.push(canonical(entry.prefix), Claim::of(entry)));
-            set.sort_last();
-            let difference = state.merged.replace(table, MANUAL, &set);
-            let (added, changed, deleted) = (difference.added, difference.changed, difference.deleted);
-            Ok(Replaced { added, changed, deleted })
-        };
-        self.edit(table, replace).await
-    }
-
-    /// Takes away all entries of a table that were made by hand, and says how many; those of sources stay.
-    ///
-    /// # Errors
-    /// [`Error::UnknownTable`], [`Error::Stopped`]; [`Error::State`] when it counts but could not be saved.
-    pub async fn flush(&self, table: &TableName) -> Result<usize, Error> {
-        Ok(self.replace(table, Vec::new()).await?.deleted)
-    }
-
     /// Which tables hold an address, by which entry, of whom, and what is therefore done.
     ///
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn test(&self, address: IpAddr) -> Result<Tested, Error> {
-        self.shared.with(move |state| tested(state, address.to_canonical())).await
+        self.shared.with(move |state| view::tested(state, address.to_canonical())).await
     }
 
     /// How the sources are.
@@ -178,7 +115,7 @@ impl Lists {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn sources(&self) -> Result<Vec<SourceRow>, Error> {
-        self.shared.with(|state| source_rows(state)).await
+        self.shared.with(|state| view::sources(state)).await
     }
 
     /// How the BGP sessions are.
@@ -196,24 +133,48 @@ impl Lists {
         self.shared.with(rows).await
     }
 
-    /// Changes entries by hand and waits until they are on disk.
-    async fn edit<R, F>(&self, table: &TableName, work: F) -> Result<R, Error>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut State, TableIndex) -> Result<R, Error> + Send + 'static,
-    {
-        let name = table.clone();
-        let edit = move |state: &mut State| {
-            let table = index(state, &name)?;
-            let result = work(state, table)?;
-            state.edits += 1;
-            state.unsaved.insert(table);
-            Ok((result, state.edits))
+    /// The names of the tables that count hits.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn counting(&self) -> Result<Vec<TableName>, Error> {
+        let rows = self.tables().await?;
+        Ok(rows.into_iter().filter(|row| row.counters).map(|row| row.name).collect())
+    }
+
+    /// Takes what the kernel has counted of every source it knows: all of it each time, not the difference. What is new
+    /// goes to the most specific entry that holds the source, in each table that counts. To be called now and then, so
+    /// that little is lost when the kernel forgets a source, and before counts are shown or cleared.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn count(&self, hits: Vec<Hit>) -> Result<(), Error> {
+        let take = move |state: &mut State| {
+            if state.merged.take_hits(&hits) {
+                state.uncounted = true;
+            }
         };
-        // One entry takes microseconds, a million a second: always off the runtime's threads.
-        let (result, edits) = self.shared.with_blocking(edit).await??;
-        manual::saved(&self.shared, edits).await?;
-        Ok(result)
+        self.shared.with_blocking(take).await
+    }
+
+    /// The edge has done what the oldest batch told it to, or (`false`) has given up. To be called once for each batch
+    /// of the channel, in order; [`Done::in_force`](crate::rows::Done::in_force) depends on it.
+    pub fn applied(&self, is_in_force: bool) {
+        let revision = self.shared.lock().sent.pop_front();
+        if let Some(revision) = revision.filter(|_| is_in_force) {
+            self.shared.in_force.send_replace(revision);
+        }
+    }
+
+    /// Waits until the edge judges by everything that was in the tables at the time of the call, or until `patience`
+    /// is over; says which.
+    pub async fn in_force(&self, patience: Duration) -> bool {
+        let Ok(revision) = self.shared.with(|state| state.merged.revision()).await else { return false };
+        let mut in_force = self.shared.in_force.subscribe();
+        tokio::select! {
+            reached = in_force.wait_for(|reached| *reached >= revision) => reached.is_ok(),
+            () = self.shared.clock.sleep(patience) => false,
+        }
     }
 }
 
@@ -231,67 +192,24 @@ fn status(source: &SourceConfig, clock: &dyn Clock) -> Status {
     Status::new(source.name(), kind)
 }
 
-fn index(state: &State, name: &TableName) -> Result<TableIndex, Error> {
-    state.merged.index(name).ok_or_else(|| {
-        let known: Vec<&str> = state.merged.tables().map(|(name, ..)| name.as_str()).collect();
-        Error::UnknownTable { name: name.clone(), known: known.join(", ") }
-    })
-}
-
-fn origin_name(state: &State, origin: Origin) -> String {
-    let source = usize::from(origin).checked_sub(1).and_then(|at| state.sources.get(at));
-    source.map_or_else(|| MANUAL_NAME.to_owned(), |source| source.name.clone())
-}
-
-fn names(state: &State, origins: &[Origin]) -> Vec<String> {
-    origins.iter().map(|origin| origin_name(state, *origin)).collect()
-}
-
-fn table_rows(state: &State) -> Vec<TableRow> {
-    let row = |(index, (name, action, entries)): (TableIndex, (&TableName, _, _))| TableRow {
-        name: name.clone(),
-        action,
-        entries,
-        origins: state
-            .merged
-            .counts(index)
-            .map(|(origin, entries)| OriginCount { origin: origin_name(state, origin), entries })
-            .collect(),
-    };
-    (0..).zip(state.merged.tables()).map(row).collect()
-}
-
-fn entry_row(state: &State, found: Found) -> EntryRow {
-    let Entry { prefix, negated, expires } = found.entry;
-    EntryRow { prefix, negated, expires, origins: names(state, &found.origins) }
-}
-
-fn tested(state: &State, address: IpAddr) -> Tested {
-    let find = |(index, (table, action, _)): (TableIndex, (&TableName, _, _))| {
-        let entry = entry_row(state, state.merged.covering(index, address)?);
-        Some(Match { table: table.clone(), action, entry })
-    };
-    let matches: Vec<Match> = (0..).zip(state.merged.tables()).filter_map(find).collect();
-    let action = matches.iter().filter(|found| !found.entry.negated).map(|found| found.action).min();
-    Tested { address, action, matches }
-}
-
-fn source_rows(state: &State) -> Vec<SourceRow> {
-    let tables = state.merged.tables().count();
-    let row = |(origin, source): (Origin, &Status)| SourceRow {
-        name: source.name.clone(),
-        kind: match source.kind {
-            Kind::Bgp(_) => "bgp",
-            Kind::File => "file",
-        },
-        state: source.state,
-        entries: (0..).take(tables).map(|table| state.merged.count(table, origin)).sum(),
-        refused: source.refused,
-        problems: source.problems.clone(),
-        last_change: source.last_change,
-        error: source.error.clone(),
-    };
-    (MANUAL + 1..).zip(&state.sources).map(row).collect()
+/// Puts the entries that stand in the configuration into their tables.
+fn own_entries(config: &Config, merged: &mut Merged, now: mailgate_model::Timestamp) -> Result<(), Error> {
+    for (index, table) in (0..).zip(config.tables()) {
+        let (entries, _) = table.own_entries();
+        let mut set = PrefixSet::default();
+        for entry in entries {
+            set.push(entry.prefix, if entry.negated { Sense::Hole } else { Sense::Listed });
+        }
+        set.sort();
+        if set.len() > merged.room() {
+            return Err(Error::Config(format!(
+                "found more entries in lists.table than entries_limit = {}, expected fewer",
+                merged.limit()
+            )));
+        }
+        merged.replace(index, CONFIG, set, now);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,30 +1,45 @@
 //! The merged tables: which origin claims which prefix, what the edge therefore sees, and what changed.
 //!
-//! An *origin* is the administrator or one source. Every origin may claim a prefix in a table, as listed or as
-//! a hole; the entry that the edge sees is that of the highest-ranking origin: entries by hand before files
-//! before peers, each in the order of configuration. When an origin withdraws, the others' claims stay.
+//! An *origin* is the administrator, the daemon itself, or one source. Every origin may claim a prefix in a table, as
+//! listed or as a hole; the entry that the edge sees is that of the highest-ranking origin: entries by hand before
+//! those of the daemon, of the configuration, of files and of peers, each in the order of configuration. When an origin
+//! withdraws, the others' claims stay.
 
+mod layers;
 mod slot;
+mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
+use crate::config::TableConfig;
 use crate::prefix::{Key, Key4, Key6, PrefixSet};
 use crate::table::{Action, Change, Entry, Snapshot, Table, TableName};
-pub(crate) use slot::Claim;
-use slot::Slot;
+use layers::{Layers, Seen};
+pub(crate) use slot::{Claim, Fold};
+pub use tally::Hit;
+pub(crate) use tally::{Baseline, Count, Tally};
 
 /// Who claims: the rank, zero for entries made by hand.
 pub(crate) type Origin = u16;
 
-/// The administrator, and whoever else uses `Lists::add`.
+/// The administrator.
 pub(crate) const MANUAL: Origin = 0;
+
+/// The daemon itself, when a source exceeds a limit.
+pub(crate) const OVERLOAD: Origin = 1;
+
+/// Entries that stand in the configuration.
+pub(crate) const CONFIG: Origin = 2;
+
+/// The first of the files and peers.
+pub(crate) const SOURCES: Origin = 3;
 
 /// Position of a table in the configuration.
 pub(crate) type TableIndex = u8;
@@ -35,28 +50,31 @@ const DELTA_MIN: usize = 4096;
 /// Above [`DELTA_MIN`], differences are sent one by one up to this part of all entries; more cost less as a reload.
 const DELTA_PART: usize = 4;
 
-/// A set replaced in more than this part of a table is merged by rebuilding the table: one pass instead of many
-/// searches.
-const REBUILD_PART: usize = 8;
-
 /// All tables.
 pub(crate) struct Merged {
     tables: Vec<State>,
     pending: Pending,
-    /// Entries by hand that end, soonest first.
-    expiries: BTreeSet<(Timestamp, TableIndex, IpNet)>,
+    /// Counts what the edge has to be told.
+    revision: u64,
+    /// Entries that end, soonest first.
+    expiries: BTreeSet<(Timestamp, TableIndex, Origin, IpNet)>,
+    /// Most claims of all origins in all tables.
+    limit: usize,
+    baseline: Baseline,
 }
 
 /// One table.
 struct State {
-    name: TableName,
-    action: Action,
-    v4: BTreeMap<Key4, Slot>,
-    v6: BTreeMap<Key6, Slot>,
+    config: TableConfig,
+    v4: Layers<Key4>,
+    v6: Layers<Key6>,
     /// Claims of each origin.
     counts: BTreeMap<Origin, usize>,
-    /// The last snapshot, while nothing has changed.
-    cache: Option<Arc<Vec<Entry>>>,
+    /// What the daemon says of its entries.
+    notes: HashMap<IpNet, Arc<str>>,
+    tally: Tally,
+    /// The last snapshot, while nothing has changed and somebody still holds it.
+    cache: Weak<Vec<Entry>>,
 }
 
 /// What the edge has not yet been told.
@@ -68,7 +86,15 @@ enum Pending {
 /// An entry with its origins.
 pub(crate) struct Found {
     pub(crate) entry: Entry,
-    pub(crate) origins: Vec<Origin>,
+    /// By rank.
+    pub(crate) claims: Vec<(Origin, Claim)>,
+}
+
+impl Found {
+    /// Since when somebody claims it.
+    pub(crate) fn added(&self) -> Timestamp {
+        self.claims.iter().map(|(_, claim)| claim.added).min().unwrap_or_default()
+    }
 }
 
 /// What replacing one origin's set did.
@@ -84,10 +110,10 @@ impl Difference {
         self == Self::default()
     }
 
-    fn count(&mut self, before: Option<Claim>, after: Option<Claim>) {
-        match (before, after) {
-            (None, Some(_)) => self.added += 1,
-            (Some(_), None) => self.deleted += 1,
+    fn count(&mut self, was: bool, is: bool) {
+        match (was, is) {
+            (false, true) => self.added += 1,
+            (true, false) => self.deleted += 1,
             _ => self.changed += 1,
         }
     }
@@ -95,26 +121,34 @@ impl Difference {
 
 impl Merged {
     /// Empty tables; the edge has to be told everything.
-    pub(crate) fn new(tables: impl IntoIterator<Item = (TableName, Action)>) -> Self {
-        let tables = tables.into_iter().map(|(name, action)| State {
-            name,
-            action,
-            v4: BTreeMap::new(),
-            v6: BTreeMap::new(),
-            counts: BTreeMap::new(),
-            cache: None,
-        });
-        Self { tables: tables.collect(), pending: Pending::Reload, expiries: BTreeSet::new() }
+    pub(crate) fn new(tables: impl IntoIterator<Item = TableConfig>, limit: usize, now: Timestamp) -> Self {
+        let tables = tables.into_iter().map(|config| State::new(config, now));
+        Self {
+            tables: tables.collect(),
+            pending: Pending::Reload,
+            revision: 1,
+            expiries: BTreeSet::new(),
+            limit,
+            baseline: Baseline::default(),
+        }
     }
 
     /// The position of a table.
     pub(crate) fn index(&self, name: &TableName) -> Option<TableIndex> {
-        self.tables.iter().position(|table| table.name == *name).and_then(|at| TableIndex::try_from(at).ok())
+        self.tables
+            .iter()
+            .position(|table| table.config.name == *name)
+            .and_then(|at| TableIndex::try_from(at).ok())
     }
 
     /// Names, actions and numbers of different prefixes, in order.
     pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableName, Action, usize)> {
-        self.tables.iter().map(|table| (&table.name, table.action, table.len()))
+        self.tables.iter().map(|table| (&table.config.name, table.config.action, table.len()))
+    }
+
+    /// How a table is configured.
+    pub(crate) fn config(&self, table: TableIndex) -> Option<&TableConfig> {
+        self.tables.get(usize::from(table)).map(|table| &table.config)
     }
 
     /// How many claims each origin has in a table.
@@ -127,7 +161,27 @@ impl Merged {
         self.counts(table).find(|(other, _)| *other == origin).map_or(0, |(_, count)| count)
     }
 
-    /// Makes, changes or, with `None`, withdraws one claim. Returns the claim before.
+    /// Claims of all origins in all tables.
+    pub(crate) fn claims(&self) -> usize {
+        self.tables.iter().flat_map(|table| table.counts.values()).sum()
+    }
+
+    /// Most of them.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many more there may be.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.claims())
+    }
+
+    /// Bytes of a table, about.
+    pub(crate) fn bytes(&self, table: TableIndex) -> usize {
+        self.tables.get(usize::from(table)).map_or(0, |table| table.v4.bytes() + table.v6.bytes())
+    }
+
+    /// Makes, changes or, with `None`, withdraws one claim of a live origin. Returns the claim before.
     pub(crate) fn set(
         &mut self,
         table: TableIndex,
@@ -137,46 +191,70 @@ impl Merged {
     ) -> Option<Claim> {
         let state = self.tables.get_mut(usize::from(table))?;
         let changed = match prefix {
-            IpNet::V4(net) => state.set(Key4::of(net), origin, claim),
-            IpNet::V6(net) => state.set(Key6::of(net), origin, claim),
+            IpNet::V4(net) => state.v4.set(Key4::of(net), origin, claim),
+            IpNet::V6(net) => state.v6.set(Key6::of(net), origin, claim),
         };
-        self.schedule(table, prefix, changed.before, claim);
+        state.recount(origin, changed.before.is_some(), claim.is_some());
+        if claim.is_none() && origin == OVERLOAD {
+            state.notes.remove(&prefix);
+        }
+        if changed.visible {
+            state.cache = Weak::new();
+            if claim.is_none() && state.shown(prefix).is_none() {
+                state.uncount(prefix);
+            }
+        }
+        self.schedule(table, prefix, origin, changed.before, claim);
         if changed.visible {
             self.mark(table, prefix);
         }
         changed.before
     }
 
-    /// Replaces all claims of one origin in a table by a sorted set.
-    pub(crate) fn replace<S>(&mut self, table: TableIndex, origin: Origin, set: &PrefixSet<S>) -> Difference
-    where
-        S: Copy + Into<Claim>,
-    {
-        let mut seen = Seen::default();
-        let all = self.len();
+    /// Replaces all claims of an origin that brings sets by a sorted one.
+    pub(crate) fn replace(
+        &mut self,
+        table: TableIndex,
+        origin: Origin,
+        set: PrefixSet,
+        now: Timestamp,
+    ) -> Difference {
+        let mut seen = Seen::new(delta_limit(self.len()));
+        let count = set.len();
         let Some(state) = self.tables.get_mut(usize::from(table)) else { return seen.difference };
-        replace_family(state, origin, &set.v4, &mut seen);
-        replace_family(state, origin, &set.v6, &mut seen);
-        if seen.visible.len() > delta_limit(all) {
-            self.pending = Pending::Reload;
-        } else {
-            seen.visible.into_iter().for_each(|prefix| self.mark(table, prefix));
+        state.v4.replace_bulk(origin, set.v4, now, &mut seen);
+        state.v6.replace_bulk(origin, set.v6, now, &mut seen);
+        state.counts.insert(origin, count);
+        state.counts.retain(|_, count| *count > 0);
+        self.replaced(table, seen)
+    }
+
+    fn replaced(&mut self, table: TableIndex, seen: Seen) -> Difference {
+        let Seen { difference, visible, .. } = seen;
+        if let Some(state) = self.tables.get_mut(usize::from(table)) {
+            if visible.as_ref().is_none_or(|visible| !visible.is_empty()) {
+                state.cache = Weak::new();
+            }
+            if difference.deleted > 0 {
+                state.uncount_missing();
+            }
         }
-        for (prefix, before, after) in seen.expiring {
-            self.schedule(table, prefix, before, after);
+        match visible {
+            Some(visible) => visible.into_iter().for_each(|prefix| self.mark(table, prefix)),
+            None => self.reload(),
         }
-        seen.difference
+        difference
     }
 
     /// Withdraws what has ended by `now`, and says when the next entry ends.
     pub(crate) fn expire(&mut self, now: Timestamp) -> Option<Timestamp> {
-        while let Some((at, table, prefix)) = self.expiries.first().copied() {
+        while let Some((at, table, origin, prefix)) = self.expiries.first().copied() {
             if at > now {
                 return Some(at);
             }
             // `set` takes it out of `expiries`; removing it here too keeps the loop finite whatever happens.
             self.expiries.pop_first();
-            self.set(table, prefix, MANUAL, None);
+            self.set(table, prefix, origin, None);
         }
         None
     }
@@ -189,6 +267,11 @@ impl Merged {
         }
     }
 
+    /// Up to where the edge has something to be told, or has been.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// What the edge has to be told; never an empty batch.
     pub(crate) fn take_changes(&mut self) -> Option<Vec<Change>> {
         match std::mem::replace(&mut self.pending, Pending::Delta(HashSet::new())) {
@@ -197,9 +280,10 @@ impl Merged {
             Pending::Delta(marks) => {
                 let change = |(index, prefix): (TableIndex, IpNet)| {
                     let table = self.tables.get(usize::from(index))?;
-                    Some(match table.find(prefix) {
-                        Some(found) => Change::Add(table.name.clone(), found.entry),
-                        None => Change::Delete(table.name.clone(), prefix),
+                    let name = table.config.name.clone();
+                    Some(match table.shown(prefix) {
+                        Some(entry) => Change::Add(name, entry),
+                        None => Change::Delete(name, prefix),
                     })
                 };
                 Some(marks.into_iter().filter_map(change).collect())
@@ -207,40 +291,114 @@ impl Merged {
         }
     }
 
-    /// All tables as they are now; tables that have not changed share their entries with the last snapshot.
+    /// All tables as they are now; tables that have not changed share their entries with the last snapshot, if anybody
+    /// still holds it.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
         let table = |state: &mut State| Table {
-            name: state.name.clone(),
-            action: state.action,
+            name: state.config.name.clone(),
+            action: state.config.action,
             entries: state.entries(),
         };
         Snapshot { tables: self.tables.iter_mut().map(table).collect() }
     }
 
-    /// Every entry of a table with its origins, sorted by prefix.
-    pub(crate) fn entries(&self, table: TableIndex) -> impl Iterator<Item = Found> {
-        self.tables.get(usize::from(table)).into_iter().flat_map(State::found)
+    /// Entries of a table with their origins, sorted, from the one after `after`.
+    pub(crate) fn entries(&self, table: TableIndex, after: Option<IpNet>) -> impl Iterator<Item = Found> {
+        self.tables.get(usize::from(table)).into_iter().flat_map(move |table| table.found(after))
     }
 
-    /// The entries of a table that were made by hand, as they were made.
-    pub(crate) fn manual(&self, table: TableIndex) -> Vec<Entry> {
-        let Some(state) = self.tables.get(usize::from(table)) else { return Vec::new() };
-        let v4 = state.v4.iter().filter_map(|(key, slot)| Some((key.prefix(), slot.claim(MANUAL)?)));
-        let v6 = state.v6.iter().filter_map(|(key, slot)| Some((key.prefix(), slot.claim(MANUAL)?)));
-        v4.chain(v6).map(|(prefix, claim)| claim.entry(prefix)).collect()
+    /// The claims of one live origin in a table, sorted, with what the daemon says of them.
+    pub(crate) fn claimed(
+        &self,
+        table: TableIndex,
+        origin: Origin,
+    ) -> impl Iterator<Item = (IpNet, Claim, Option<Arc<str>>)> {
+        let state = self.tables.get(usize::from(table)).into_iter();
+        state.flat_map(move |state| {
+            let with_note = move |(prefix, claim): (IpNet, Claim)| {
+                let note = state.notes.get(&prefix).filter(|_| origin == OVERLOAD);
+                (prefix, claim, note.cloned())
+            };
+            state.v4.claimed(origin).chain(state.v6.claimed(origin)).map(with_note)
+        })
+    }
+
+    /// What one origin claims of exactly this prefix.
+    pub(crate) fn claim(&self, table: TableIndex, prefix: IpNet, origin: Origin) -> Option<Claim> {
+        let state = self.tables.get(usize::from(table))?;
+        match prefix {
+            IpNet::V4(net) => state.v4.claim(Key4::of(net), origin),
+            IpNet::V6(net) => state.v6.claim(Key6::of(net), origin),
+        }
     }
 
     /// Who claims exactly this prefix.
     pub(crate) fn origins(&self, table: TableIndex, prefix: IpNet) -> Vec<Origin> {
-        let state = self.tables.get(usize::from(table));
-        state.and_then(|state| state.find(prefix)).map(|found| found.origins).unwrap_or_default()
+        let found = self.find(table, prefix);
+        found.map(|found| found.claims.into_iter().map(|(origin, _)| origin).collect()).unwrap_or_default()
+    }
+
+    /// The entry of exactly this prefix.
+    pub(crate) fn find(&self, table: TableIndex, prefix: IpNet) -> Option<Found> {
+        self.tables.get(usize::from(table))?.find(prefix)
     }
 
     /// The most specific entry of a table that covers an address.
     pub(crate) fn covering(&self, table: TableIndex, address: IpAddr) -> Option<Found> {
         let state = self.tables.get(usize::from(table))?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        (0..=most).rev().find_map(|length| state.find(IpNet::new(address, length).ok()?.trunc()))
+        let lengths = if address.is_ipv4() { state.v4.lengths() } else { state.v6.lengths() };
+        state.covering(address, &lengths).and_then(|entry| state.find(entry.prefix))
+    }
+
+    /// What the daemon says of its entry.
+    pub(crate) fn note(&self, table: TableIndex, prefix: IpNet) -> Option<Arc<str>> {
+        self.tables.get(usize::from(table))?.notes.get(&prefix).cloned()
+    }
+
+    /// Says something of an entry of the daemon.
+    pub(crate) fn annotate(&mut self, table: TableIndex, prefix: IpNet, note: Option<Arc<str>>) {
+        let Some(state) = self.tables.get_mut(usize::from(table)) else { return };
+        match note {
+            Some(note) => state.notes.insert(prefix, note),
+            None => state.notes.remove(&prefix),
+        };
+    }
+
+    /// What a table has counted.
+    pub(crate) fn tally(&self, table: TableIndex) -> Option<&Tally> {
+        self.tables.get(usize::from(table)).map(|table| &table.tally)
+    }
+
+    /// The same, to clear or to restore it.
+    pub(crate) fn tally_mut(&mut self, table: TableIndex) -> Option<&mut Tally> {
+        self.tables.get_mut(usize::from(table)).map(|table| &mut table.tally)
+    }
+
+    /// What the kernel had counted when it was last asked.
+    pub(crate) fn baseline(&mut self) -> &mut Baseline {
+        &mut self.baseline
+    }
+
+    /// Gives what the kernel has counted to the most specific entries; a hole counts nothing, because the kernel counts
+    /// only what a table holds. Says whether anything was new.
+    pub(crate) fn take_hits(&mut self, hits: &[Hit]) -> bool {
+        let news = self.baseline.news(hits);
+        for state in &mut self.tables {
+            if state.tally.since.is_none() {
+                continue;
+            }
+            let mut tally = std::mem::take(&mut state.tally);
+            let (v4, v6) = (state.v4.lengths(), state.v6.lengths());
+            for hit in &news {
+                let lengths = if hit.source.is_ipv4() { &v4 } else { &v6 };
+                let entry = state.covering(hit.source, lengths).filter(|entry| !entry.negated);
+                if let Some(entry) = entry {
+                    tally.add(entry.prefix, hit.packets, hit.bytes, hit.last);
+                }
+            }
+            state.tally = tally;
+        }
+        !news.is_empty()
     }
 
     /// Entries of all tables.
@@ -248,13 +406,20 @@ impl Merged {
         self.tables.iter().map(State::len).sum()
     }
 
-    /// Keeps `expiries` in step with a claim by hand.
-    fn schedule(&mut self, table: TableIndex, prefix: IpNet, before: Option<Claim>, after: Option<Claim>) {
+    /// Keeps `expiries` in step with a claim.
+    fn schedule(
+        &mut self,
+        table: TableIndex,
+        prefix: IpNet,
+        origin: Origin,
+        before: Option<Claim>,
+        after: Option<Claim>,
+    ) {
         if let Some(at) = before.and_then(Claim::expires) {
-            self.expiries.remove(&(at, table, prefix));
+            self.expiries.remove(&(at, table, origin, prefix));
         }
         if let Some(at) = after.and_then(Claim::expires) {
-            self.expiries.insert((at, table, prefix));
+            self.expiries.insert((at, table, origin, prefix));
         }
     }
 
@@ -264,6 +429,7 @@ impl Merged {
             Pending::Delta(marks) if marks.len() >= DELTA_MIN => delta_limit(self.len()),
             _ => DELTA_MIN,
         };
+        self.revision += 1;
         if let Pending::Delta(marks) = &mut self.pending {
             if marks.len() < limit {
                 marks.insert((table, prefix));
@@ -272,51 +438,41 @@ impl Merged {
             }
         }
     }
-}
 
-/// What replacing a set brought about.
-#[derive(Default)]
-struct Seen {
-    difference: Difference,
-    /// Prefixes of which the edge has to be told.
-    visible: Vec<IpNet>,
-    /// Prefixes whose end changes.
-    expiring: Vec<(IpNet, Option<Claim>, Option<Claim>)>,
+    /// Remembers that the edge has to be told everything.
+    pub(crate) fn reload(&mut self) {
+        self.revision += 1;
+        self.pending = Pending::Reload;
+    }
 }
 
 fn delta_limit(entries: usize) -> usize {
     DELTA_MIN.max(entries / DELTA_PART)
 }
 
-/// What setting one claim did.
-struct Changed {
-    before: Option<Claim>,
-    /// Whether the edge sees a difference.
-    visible: bool,
-}
-
 impl State {
+    fn new(config: TableConfig, now: Timestamp) -> Self {
+        let tally = Tally { since: config.counters.then_some(now), ..Tally::default() };
+        Self {
+            config,
+            v4: Layers::new(),
+            v6: Layers::new(),
+            counts: BTreeMap::new(),
+            notes: HashMap::new(),
+            tally,
+            cache: Weak::new(),
+        }
+    }
+
     fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
-    fn set<K: Key>(&mut self, key: K, origin: Origin, claim: Option<Claim>) -> Changed
-    where
-        Self: Family<K>,
-    {
-        let changed = set_one(self.map(), key, origin, claim);
-        self.count(origin, changed.before, claim);
-        if changed.visible {
-            self.cache = None;
-        }
-        changed
-    }
-
-    fn count(&mut self, origin: Origin, before: Option<Claim>, after: Option<Claim>) {
+    fn recount(&mut self, origin: Origin, was: bool, is: bool) {
         let count = self.counts.entry(origin).or_default();
-        match (before, after) {
-            (None, Some(_)) => *count += 1,
-            (Some(_), None) => *count = count.saturating_sub(1),
+        match (was, is) {
+            (false, true) => *count += 1,
+            (true, false) => *count = count.saturating_sub(1),
             _ => {}
         }
         if *count == 0 {
@@ -324,172 +480,80 @@ impl State {
         }
     }
 
-    fn found(&self) -> impl Iterator<Item = Found> {
-        let v4 = self.v4.iter().map(|(key, slot)| slot.found(key.prefix()));
-        v4.chain(self.v6.iter().map(|(key, slot)| slot.found(key.prefix())))
+    /// An entry that is gone has counted nothing when it comes again.
+    fn uncount(&mut self, prefix: IpNet) {
+        self.tally.counts.remove(&prefix);
+    }
+
+    fn uncount_missing(&mut self) {
+        let mut counts = std::mem::take(&mut self.tally.counts);
+        counts.retain(|prefix, _| self.shown(*prefix).is_some());
+        self.tally.counts = counts;
+    }
+
+    fn shown(&self, prefix: IpNet) -> Option<Entry> {
+        let shown = match prefix {
+            IpNet::V4(net) => self.v4.shown(Key4::of(net)),
+            IpNet::V6(net) => self.v6.shown(Key6::of(net)),
+        };
+        shown.map(|shown| shown.entry(prefix))
     }
 
     fn find(&self, prefix: IpNet) -> Option<Found> {
-        let slot = match prefix {
-            IpNet::V4(net) => self.v4.get(&Key4::of(net)),
-            IpNet::V6(net) => self.v6.get(&Key6::of(net)),
+        let mut claims = Vec::new();
+        let mut take = |origin, claim| claims.push((origin, claim));
+        match prefix {
+            IpNet::V4(net) => self.v4.each(Key4::of(net), &mut take),
+            IpNet::V6(net) => self.v6.each(Key6::of(net), &mut take),
+        }
+        found(prefix, claims)
+    }
+
+    fn covering(&self, address: IpAddr, lengths: &[u8]) -> Option<Entry> {
+        lengths.iter().find_map(|length| self.shown(IpNet::new(address, *length).ok()?.trunc()))
+    }
+
+    fn found(&self, after: Option<IpNet>) -> impl Iterator<Item = Found> {
+        fn walked<K: Key>(layers: &Layers<K>, after: Option<K>) -> impl Iterator<Item = Found> {
+            let mut walk = layers.walk(after);
+            std::iter::from_fn(move || {
+                let mut claims = Vec::new();
+                let key = walk.step(&mut |origin, claim| claims.push((origin, claim)))?;
+                found(key.prefix(), claims)
+            })
+        }
+        let v4 = match after {
+            Some(IpNet::V6(_)) => None,
+            Some(IpNet::V4(net)) => Some(walked(&self.v4, Some(Key4::of(net)))),
+            None => Some(walked(&self.v4, None)),
         };
-        slot.map(|slot| slot.found(prefix))
+        let v6 = walked(&self.v6, after.and_then(Key6::of_net));
+        v4.into_iter().flatten().chain(v6)
     }
 
     fn entries(&mut self) -> Arc<Vec<Entry>> {
-        if let Some(entries) = &self.cache {
-            return Arc::clone(entries);
+        fn push<K: Key>(layers: &Layers<K>, entries: &mut Vec<Entry>) {
+            let mut walk = layers.walk(None);
+            let mut fold = Fold::default();
+            while let Some(key) = walk.step(&mut |origin, claim| fold.take(origin, claim)) {
+                entries.extend(std::mem::take(&mut fold).shown().map(|shown| shown.entry(key.prefix())));
+            }
+        }
+        if let Some(entries) = self.cache.upgrade() {
+            return entries;
         }
         let mut entries = Vec::with_capacity(self.len());
-        entries.extend(self.v4.iter().map(|(key, slot)| slot.entry(key.prefix())));
-        entries.extend(self.v6.iter().map(|(key, slot)| slot.entry(key.prefix())));
-        Arc::clone(self.cache.insert(Arc::new(entries)))
+        push(&self.v4, &mut entries);
+        push(&self.v6, &mut entries);
+        let entries = Arc::new(entries);
+        self.cache = Arc::downgrade(&entries);
+        entries
     }
 }
 
-/// The map of one address family, so that both go the same way.
-trait Family<K> {
-    fn map(&mut self) -> &mut BTreeMap<K, Slot>;
-}
-
-impl Family<Key4> for State {
-    fn map(&mut self) -> &mut BTreeMap<Key4, Slot> {
-        &mut self.v4
-    }
-}
-
-impl Family<Key6> for State {
-    fn map(&mut self) -> &mut BTreeMap<Key6, Slot> {
-        &mut self.v6
-    }
-}
-
-fn set_one<K: Key>(map: &mut BTreeMap<K, Slot>, key: K, origin: Origin, claim: Option<Claim>) -> Changed {
-    match (map.get_mut(&key), claim) {
-        (None, None) => Changed { before: None, visible: false },
-        (None, Some(claim)) => {
-            map.insert(key, Slot::new(origin, claim));
-            Changed { before: None, visible: true }
-        }
-        (Some(slot), claim) => {
-            let shown = slot.shown();
-            let before = slot.set(origin, claim);
-            let visible = if slot.is_empty() {
-                map.remove(&key);
-                true
-            } else {
-                slot.shown() != shown
-            };
-            Changed { before, visible }
-        }
-    }
-}
-
-/// Brings one family of one origin from what it was to `wanted` (sorted, without duplicates).
-fn replace_family<K, S>(state: &mut State, origin: Origin, wanted: &[(K, S)], seen: &mut Seen)
-where
-    K: Key,
-    S: Copy + Into<Claim>,
-    State: Family<K>,
-{
-    let steps = steps(state.map(), origin, wanted);
-    for (key, before, after) in &steps {
-        seen.difference.count(*before, *after);
-        state.count(origin, *before, *after);
-        if before.iter().chain(after).any(|claim| claim.expires().is_some()) {
-            seen.expiring.push((key.prefix(), *before, *after));
-        }
-    }
-    if steps.is_empty() {
-        return;
-    }
-    let map = state.map();
-    let shown_before = seen.visible.len();
-    if steps.len() * REBUILD_PART > map.len() {
-        *map = rebuilt(std::mem::take(map), origin, &steps, &mut seen.visible);
-    } else {
-        for (key, _, after) in steps {
-            if set_one(map, key, origin, after).visible {
-                seen.visible.push(key.prefix());
-            }
-        }
-    }
-    if seen.visible.len() > shown_before {
-        state.cache = None;
-    }
-}
-
-/// A claim to change: key, before, after.
-type Step<K> = (K, Option<Claim>, Option<Claim>);
-
-/// What has to change so that `origin` claims exactly `wanted`: one walk along both, in order.
-fn steps<K, S>(map: &BTreeMap<K, Slot>, origin: Origin, wanted: &[(K, S)]) -> Vec<Step<K>>
-where
-    K: Key,
-    S: Copy + Into<Claim>,
-{
-    let mut steps = Vec::new();
-    let held = map.iter().filter_map(|(key, slot)| Some((*key, slot.claim(origin)?)));
-    let mut held = held.peekable();
-    let mut wanted = wanted.iter().peekable();
-    loop {
-        match (held.peek().copied(), wanted.peek().copied()) {
-            (None, None) => return steps,
-            (Some((key, before)), Some((other, _))) if key < *other => {
-                steps.push((key, Some(before), None));
-                held.next();
-            }
-            (Some((key, before)), None) => {
-                steps.push((key, Some(before), None));
-                held.next();
-            }
-            (Some((key, before)), Some((other, sense))) if key == *other => {
-                let after: Claim = (*sense).into();
-                if before != after {
-                    steps.push((key, Some(before), Some(after)));
-                }
-                held.next();
-                wanted.next();
-            }
-            (_, Some((key, sense))) => {
-                steps.push((*key, None, Some((*sense).into())));
-                wanted.next();
-            }
-        }
-    }
-}
-
-/// The map with all steps done, built in one pass.
-fn rebuilt<K: Key>(
-    map: BTreeMap<K, Slot>,
-    origin: Origin,
-    steps: &[Step<K>],
-    visible: &mut Vec<IpNet>,
-) -> BTreeMap<K, Slot> {
-    let mut slots: Vec<(K, Slot)> = Vec::with_capacity(map.len() + steps.len());
-    let mut steps = steps.iter().peekable();
-    let create = |step: &Step<K>, slots: &mut Vec<(K, Slot)>, visible: &mut Vec<IpNet>| {
-        if let (key, _, Some(claim)) = step {
-            slots.push((*key, Slot::new(origin, *claim)));
-            visible.push(key.prefix());
-        }
-    };
-    for (key, mut slot) in map {
-        while let Some(step) = steps.next_if(|step| step.0 < key) {
-            create(step, &mut slots, visible);
-        }
-        if let Some((_, _, after)) = steps.next_if(|step| step.0 == key) {
-            let shown = slot.shown();
-            slot.set(origin, *after);
-            if slot.is_empty() || slot.shown() != shown {
-                visible.push(key.prefix());
-            }
-        }
-        if !slot.is_empty() {
-            slots.push((key, slot));
-        }
-    }
-    steps.for_each(|step| create(step, &mut slots, visible));
-    slots.into_iter().collect()
+fn found(prefix: IpNet, mut claims: Vec<(Origin, Claim)>) -> Option<Found> {
+    let mut fold = Fold::default();
+    claims.iter().for_each(|(origin, claim)| fold.take(*origin, *claim));
+    claims.sort_unstable_by_key(|(origin, _)| *origin);
+    Some(Found { entry: fold.shown()?.entry(prefix), claims })
 }

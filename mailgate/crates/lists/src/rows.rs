@@ -11,7 +11,7 @@ use crate::table::{Action, TableName};
 /// How many entries of a table one origin claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OriginCount {
-    /// `manual`, or the name of a source.
+    /// `manual`, `overload`, `config`, or the name of a source.
     pub origin: String,
     /// Entries; one prefix may be claimed by several origins.
     pub entries: usize,
@@ -26,6 +26,18 @@ pub struct TableRow {
     pub action: Action,
     /// Different prefixes in it.
     pub entries: usize,
+    /// Bytes that they take in the daemon, about; what they take in the filter is in `mailgate status`.
+    pub memory: usize,
+    /// Whether commands that would change it are refused.
+    pub readonly: bool,
+    /// Whether hits are counted.
+    pub counters: bool,
+    /// Packets that it held since it was cleared; `None` when it does not count.
+    pub packets: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+    /// When it was last cleared as a whole.
+    pub cleared: Option<Timestamp>,
     /// Who claims how many; origins without entries are left out.
     pub origins: Vec<OriginCount>,
 }
@@ -41,6 +53,32 @@ pub struct EntryRow {
     pub expires: Option<Timestamp>,
     /// Who claims it.
     pub origins: Vec<String>,
+    /// Since when somebody claims it: of entries of files when the file was first read with it, of others when they were
+    /// made or announced.
+    pub added: Timestamp,
+    /// Since when it counts: when it was cleared, else when it was added.
+    pub cleared: Timestamp,
+    /// Packets since then; `None` when the table does not count.
+    pub packets: Option<u64>,
+    /// Their bytes.
+    pub bytes: Option<u64>,
+    /// When the last one came.
+    pub last: Option<Timestamp>,
+    /// Why the daemon made it.
+    pub note: Option<String>,
+}
+
+/// A part of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Page {
+    /// Entries of the whole table.
+    pub entries: usize,
+    /// Whether the table counts hits.
+    pub counters: bool,
+    /// Whether there are entries after these.
+    pub more: bool,
+    /// The entries, sorted by prefix.
+    pub rows: Vec<EntryRow>,
 }
 
 /// What one table has to say about an address: its most specific entry.
@@ -66,36 +104,68 @@ pub struct Tested {
     pub matches: Vec<Match>,
 }
 
-/// What adding an entry changed.
+/// What became of one entry that a command named; the letters of pfctl(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Added {
-    /// It is new among the entries made by hand.
+pub enum Letter {
+    /// It was added.
+    #[serde(rename = "A")]
     Added,
-    /// It was there with another sense or expiry.
+    /// It was there, with another sense or end, and was changed.
+    #[serde(rename = "C")]
     Changed,
-    /// It was there.
-    Unchanged,
+    /// It was deleted.
+    #[serde(rename = "D")]
+    Deleted,
+    /// It holds the address that was asked for.
+    #[serde(rename = "M")]
+    Matched,
+    /// It was named before in the same command and therefore ignored.
+    #[serde(rename = "X")]
+    Duplicate,
+    /// It is there with the opposite sense (`!`) and therefore was neither added nor deleted.
+    #[serde(rename = "Y")]
+    Conflict,
+    /// Its counts were cleared.
+    #[serde(rename = "Z")]
+    Cleared,
 }
 
-/// What deleting an entry changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Deleted {
-    /// Whether there was such an entry made by hand.
-    pub deleted: bool,
-    /// Sources that still claim the prefix. To overrule them, add `!prefix`.
-    pub still: Vec<String>,
+/// What became of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Feedback {
+    /// What.
+    pub letter: Letter,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// A hole in a wider prefix.
+    pub negated: bool,
 }
 
-/// What replacing the entries made by hand changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Replaced {
+/// What a command did to a table, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// Entries that the command was about.
+    pub asked: usize,
     /// New entries.
     pub added: usize,
-    /// Entries with another sense or expiry.
+    /// Entries with another sense or end.
     pub changed: usize,
     /// Entries gone.
     pub deleted: usize,
+    /// Entries whose counts are zero.
+    pub cleared: usize,
+    /// Entries named twice.
+    pub duplicates: usize,
+    /// Entries that are there with the opposite sense.
+    pub conflicts: usize,
+    /// Of the entries deleted, those that a source still claims; to overrule it, add `!prefix`.
+    pub still: usize,
+    /// The sources that do.
+    pub still_from: Vec<String>,
+    /// Each entry with its letter, if asked for; entries with which nothing happened are left out.
+    pub feedback: Vec<Feedback>,
+    /// Whether the packet filter judges by it already; `None` when nothing was to be told to it.
+    pub in_force: Option<bool>,
 }
 
 /// How a source is.

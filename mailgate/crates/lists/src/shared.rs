@@ -1,13 +1,14 @@
 //! What the tasks of the station share: the tables, how the sources are, who has to wake up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailgate_model::{Clock, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use crate::Error;
-use crate::merge::{Merged, TableIndex};
+use crate::manual::Record;
+use crate::merge::{Merged, Origin, SOURCES, TableIndex};
 use crate::rows::{BgpRow, SourceState};
 
 /// Held by [`Lists`](crate::Lists) and by every task.
@@ -19,18 +20,28 @@ pub(crate) struct Shared {
     pub(crate) edited: Notify,
     /// How far entries by hand are on disk.
     pub(crate) saved: watch::Sender<Saved>,
+    /// Up to where the edge judges by what it was told.
+    pub(crate) in_force: watch::Sender<u64>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Everything that changes.
 pub(crate) struct State {
     pub(crate) merged: Merged,
-    /// In the order of origins, beginning with origin 1.
+    /// In the order of origins, beginning with [`SOURCES`].
     pub(crate) sources: Vec<Status>,
-    /// Counts edits by hand.
+    /// Counts edits by hand and by the daemon.
     pub(crate) edits: u64,
-    /// Tables whose entries by hand differ from those on disk.
+    /// Tables whose edited entries have to be written as a whole.
     pub(crate) unsaved: BTreeSet<TableIndex>,
+    /// Edits that are not yet on disk, oldest first.
+    pub(crate) journal: Vec<(TableIndex, Record)>,
+    /// Whether counts differ from those on disk.
+    pub(crate) uncounted: bool,
+    /// Up to where each batch on its way to the edge goes.
+    pub(crate) sent: VecDeque<u64>,
+    /// Whether the warning about the limit has been given.
+    pub(crate) warned: bool,
 }
 
 /// How far entries by hand are on disk.
@@ -72,15 +83,50 @@ impl State {
     pub(crate) fn is_loading(&self) -> bool {
         self.sources.iter().any(|s| matches!(s.kind, Kind::File) && s.state == SourceState::Waiting)
     }
+
+    /// Whether `asked` more entries fit.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub(crate) fn expect_room(&self, asked: usize) -> Result<(), Error> {
+        let (room, held, limit) = (self.merged.room(), self.merged.claims(), self.merged.limit());
+        if asked <= room { Ok(()) } else { Err(Error::Full { asked, held, limit, room }) }
+    }
+
+    /// Warns once when four fifths of the limit are reached, and again when it happens anew.
+    fn warn(&mut self) {
+        let (held, limit) = (self.merged.claims(), self.merged.limit());
+        let is_near = held >= limit - limit / 5;
+        if is_near && !self.warned {
+            tracing::warn!(target: "lists", event = "nearly_full", entries = held, limit,
+                "four fifths of lists.entries_limit; beyond it lists are refused");
+        }
+        self.warned = is_near;
+    }
+}
+
+/// How the source of an origin is.
+pub(crate) fn source_mut(state: &mut State, origin: Origin) -> Option<&mut Status> {
+    state.sources.get_mut(usize::from(origin.checked_sub(SOURCES)?))
 }
 
 impl Shared {
     pub(crate) fn new(merged: Merged, sources: Vec<Status>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            state: Mutex::new(State { merged, sources, edits: 0, unsaved: BTreeSet::new() }),
+            state: Mutex::new(State {
+                merged,
+                sources,
+                edits: 0,
+                unsaved: BTreeSet::new(),
+                journal: Vec::new(),
+                uncounted: false,
+                sent: VecDeque::new(),
+                warned: false,
+            }),
             changed: Notify::new(),
             edited: Notify::new(),
             saved: watch::Sender::new(Saved::default()),
+            in_force: watch::Sender::new(0),
             clock,
         }
     }
@@ -101,6 +147,7 @@ impl Shared {
     {
         if let Ok(mut state) = self.state.try_lock() {
             let result = work(&mut state);
+            state.warn();
             let pending = state.merged.is_pending();
             drop(state);
             self.tell(pending);
@@ -120,6 +167,7 @@ impl Shared {
     {
         let tell = move |state: &mut State| {
             let result = work(state);
+            state.warn();
             (result, state.merged.is_pending())
         };
         let (result, pending) = self.quietly(tell).await?;
@@ -138,6 +186,19 @@ impl Shared {
     {
         let shared = Arc::clone(self);
         tokio::task::spawn_blocking(move || work(&mut shared.lock())).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Works on a thread that may wait, for the lock or for the disk.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the runtime is ending.
+    pub(crate) async fn off_runtime<R, F>(self: &Arc<Self>, work: F) -> Result<R, Error>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Self) -> R + Send + 'static,
+    {
+        let shared = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&shared)).await.map_err(|_| Error::Stopped)
     }
 
     fn tell(&self, pending: bool) {

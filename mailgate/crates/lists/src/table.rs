@@ -87,6 +87,42 @@ pub struct Entry {
     pub expires: Option<Timestamp>,
 }
 
+/// Who makes entries, besides files and peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum By {
+    /// The administrator.
+    Hand,
+    /// The daemon, when a source exceeds a limit (`overload` of pf.conf(5)).
+    Overload,
+}
+
+/// An entry to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addition {
+    /// The entry.
+    pub entry: Entry,
+    /// Why, in one line that `table show -v` prints; longer than [`Addition::NOTE_LIMIT`] is cut.
+    pub note: Option<String>,
+}
+
+impl Addition {
+    /// Longest note in characters.
+    pub const NOTE_LIMIT: usize = 120;
+
+    /// A prefix that is listed until `expires`.
+    #[must_use]
+    pub fn listed(prefix: IpNet, expires: Option<Timestamp>, note: impl Into<String>) -> Self {
+        Self { entry: Entry { prefix, negated: false, expires }, note: Some(note.into()) }
+    }
+}
+
+impl From<Entry> for Addition {
+    fn from(entry: Entry) -> Self {
+        Self { entry, note: None }
+    }
+}
+
 /// One table with what it means and what it holds.
 #[derive(Debug, Clone)]
 pub struct Table {

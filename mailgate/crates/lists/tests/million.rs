@@ -27,7 +27,8 @@ async fn a_million_lines_arrive_as_one_reload_and_a_changed_line_as_one_differen
     let text = million();
 
     let began = Instant::now();
-    let list = parse_list("million", text.as_bytes());
+    let mut list = parse_list("million", text.as_bytes());
+    list.entries.sort_by_key(|entry| entry.prefix);
     println!("parsing and sorting 1,000,000 lines: {:?}", began.elapsed());
     assert_eq!((list.entries.len(), list.refused), (1_000_000, 0));
 

@@ -23,7 +23,7 @@ use crate::config::BgpConfig;
 use crate::merge::{Claim, Origin};
 use crate::prefix::Sense;
 use crate::rows::SourceState;
-use crate::shared::{Kind, Shared, State};
+use crate::shared::{Kind, Shared, State, source_mut};
 
 /// Bytes read at once: as much as a few hundred routes need, and the most that waits here unread.
 const READ_LIMIT: usize = 64 * 1024;
@@ -316,15 +316,24 @@ struct Seen {
 }
 
 fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
+    let mut full = 0_usize;
     for step in steps {
         let claim = match step.kind {
-            StepKind::Announce => Some(Claim::new(Sense::Listed, None)),
+            StepKind::Announce if state.merged.room() == 0 => {
+                full += 1;
+                continue;
+            }
+            StepKind::Announce => Some(Claim::new(Sense::Listed, seen.now, None)),
             StepKind::Withdraw => None,
         };
         state.merged.set(step.table, step.prefix, origin, claim);
     }
+    if full > 0 {
+        let limit = state.merged.limit();
+        tracing::warn!(target: "lists", event = "full", routes = full, limit, "left out; raise lists.entries_limit");
+    }
     let names: Vec<_> = state.merged.tables().map(|(name, ..)| name.clone()).collect();
-    let Some(status) = state.sources.get_mut(usize::from(origin).saturating_sub(1)) else { return };
+    let Some(status) = source_mut(state, origin) else { return };
     let Counts { received, accepted, installed, stale, tables } = seen.counts;
     status.refused = received - accepted;
     status.error.clone_from(&seen.error);

@@ -69,7 +69,7 @@ impl Station {
             stale: Span::from_secs(3600),
         };
         adjust(&mut config);
-        let config = Config { table: Vec::new(), source: vec![SourceConfig::Bgp(config)] };
+        let config = Config { source: vec![SourceConfig::Bgp(config)], ..Config::default() };
         let (lists, changes) =
             Lists::start(config, state.path(), Arc::new(clock.clone()), shutdown.clone()).unwrap();
         Self { lists, changes, told: BTreeSet::new(), clock, shutdown, _state: state }

@@ -28,7 +28,7 @@ impl Station {
             let table = TableName::parse("block").unwrap();
             SourceConfig::File(FileConfig { name: None, path: path.clone(), table })
         };
-        let config = Config { table: Vec::new(), source: files.iter().map(source).collect() };
+        let config = Config { source: files.iter().map(source).collect(), ..Config::default() };
         let (lists, changes) = Lists::start(config, state, clock, shutdown.clone()).unwrap();
         Self { lists, changes, told: BTreeSet::new(), _stop: shutdown.drop_guard() }
     }

@@ -1,6 +1,8 @@
 //! One address or prefix per line, `#` or `;` begins a comment, `!` makes a hole.
 
-use crate::prefix::{Key, PrefixSet, Sense, parse_bytes};
+use ipnet::IpNet;
+
+use crate::prefix::{PrefixSet, Sense, parse_bytes};
 use crate::table::Entry;
 
 /// Broken lines that are described; the others are only counted.
@@ -23,7 +25,7 @@ pub(crate) struct Parsed {
 /// What a list holds, for those who hand it to `Lists::replace`.
 #[derive(Debug, Clone, Default)]
 pub struct List {
-    /// Its entries, sorted, without duplicates and without end.
+    /// Its entries, in its order and without end.
     pub entries: Vec<Entry>,
     /// Lines that could not be read.
     pub refused: usize,
@@ -35,17 +37,24 @@ pub struct List {
 /// line that cannot be read is left out and reported; `name` is what reports call the text.
 #[must_use]
 pub fn parse_list(name: &str, text: &[u8]) -> List {
-    fn entry<K: Key>((key, sense): (K, Sense)) -> Entry {
-        Entry { prefix: key.prefix(), negated: sense == Sense::Hole, expires: None }
-    }
-    let Parsed { set, refused, problems } = parse(name, text);
-    let entries = set.v4.into_iter().map(entry).chain(set.v6.into_iter().map(entry)).collect();
-    List { entries, refused, problems }
+    let mut list = List::default();
+    let (refused, problems) = each_line(name, text, |sense, prefix| {
+        list.entries.push(Entry { prefix, negated: sense == Sense::Hole, expires: None });
+    });
+    List { refused, problems, ..list }
 }
 
 /// Reads a whole text; `name` is what problems call it.
 pub(crate) fn parse(name: &str, text: &[u8]) -> Parsed {
-    let mut parsed = Parsed::default();
+    let mut set = PrefixSet::default();
+    let (refused, problems) = each_line(name, text, |sense, prefix| set.push(prefix, sense));
+    set.sort();
+    Parsed { set, refused, problems }
+}
+
+/// Tells every entry, and returns how many lines could not be read, with the first of them.
+fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet)) -> (usize, Vec<String>) {
+    let (mut refused, mut problems) = (0, Vec::new());
     let text = text.strip_prefix(BOM).unwrap_or(text);
     for (number, line) in (1_u64..).zip(text.split(|byte| *byte == b'\n')) {
         let entry = line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default().trim_ascii();
@@ -53,17 +62,16 @@ pub(crate) fn parse(name: &str, text: &[u8]) -> Parsed {
             continue;
         }
         match parse_bytes(entry) {
-            Ok((sense, prefix)) => parsed.set.push(prefix, sense),
+            Ok((sense, prefix)) => told(sense, prefix),
             Err(said) => {
-                parsed.refused += 1;
-                if parsed.problems.len() < PROBLEMS_SHOWN {
-                    parsed.problems.push(format!("{name}:{number}: {said}"));
+                refused += 1;
+                if problems.len() < PROBLEMS_SHOWN {
+                    problems.push(format!("{name}:{number}: {said}"));
                 }
             }
         }
     }
-    parsed.set.sort();
-    parsed
+    (refused, problems)
 }
 
 #[cfg(test)]
@@ -71,12 +79,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::prefix::{Key as _, Packed as _};
 
     fn read(text: &str) -> Vec<String> {
         let set = parse("list", text.as_bytes()).set;
         let sign = |sense: Sense| if sense == Sense::Hole { "!" } else { "" };
-        let v4 = set.v4.iter().map(|(key, sense)| format!("{}{}", sign(*sense), key.prefix()));
-        let v6 = set.v6.iter().map(|(key, sense)| format!("{}{}", sign(*sense), key.prefix()));
+        let v4 = set.v4.iter().map(|entry| format!("{}{}", sign(entry.sense()), entry.key().prefix()));
+        let v6 = set.v6.iter().map(|entry| format!("{}{}", sign(entry.sense()), entry.key().prefix()));
         v4.chain(v6).collect()
     }
 

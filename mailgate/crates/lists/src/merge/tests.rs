@@ -5,11 +5,19 @@ use proptest::prelude::*;
 use super::*;
 use crate::prefix::Sense;
 
+/// When everything happens that does not say when.
+const T0: Timestamp = Timestamp::from_millis(0);
+
+/// A file that ranks before peers, and one of the peers.
+const FILE: Origin = SOURCES;
+const OTHER_FILE: Origin = SOURCES + 1;
+const PEER: Origin = SOURCES + 2;
+
 const TABLES: [&str; 2] = ["bypass", "block"];
 
 fn merged() -> Merged {
-    let table = |name| (TableName::parse(name).unwrap(), Action::Tarpit);
-    Merged::new(TABLES.into_iter().map(table))
+    let table = |name| TableConfig::new(TableName::parse(name).unwrap(), Action::Tarpit);
+    Merged::new(TABLES.into_iter().map(table), usize::MAX, Timestamp::default())
 }
 
 fn net(text: &str) -> IpNet {
@@ -17,15 +25,15 @@ fn net(text: &str) -> IpNet {
 }
 
 fn listed() -> Option<Claim> {
-    Some(Claim::new(Sense::Listed, None))
+    Some(Claim::new(Sense::Listed, T0, None))
 }
 
 fn hole() -> Option<Claim> {
-    Some(Claim::new(Sense::Hole, None))
+    Some(Claim::new(Sense::Hole, T0, None))
 }
 
 fn until(secs: i64) -> Option<Claim> {
-    Some(Claim::new(Sense::Listed, Some(Timestamp::from_secs(secs))))
+    Some(Claim::new(Sense::Listed, T0, Some(Timestamp::from_secs(secs))))
 }
 
 /// The changes since last asked, as `+table prefix` and `-table prefix`.
@@ -46,10 +54,10 @@ fn changes(merged: &mut Merged) -> Vec<String> {
 fn a_prefix_stays_until_its_last_origin_withdraws() {
     let mut merged = merged();
     assert_eq!(changes(&mut merged), ["reload"]);
-    merged.set(1, net("192.0.2.1/32"), 1, listed());
+    merged.set(1, net("192.0.2.1/32"), 4, listed());
     merged.set(1, net("192.0.2.1/32"), 2, listed());
     assert_eq!(changes(&mut merged), ["+block 192.0.2.1/32"]);
-    merged.set(1, net("192.0.2.1/32"), 1, None);
+    merged.set(1, net("192.0.2.1/32"), 4, None);
     assert_eq!(changes(&mut merged), [""; 0]);
     assert_eq!(merged.origins(1, net("192.0.2.1/32")), [2]);
     merged.set(1, net("192.0.2.1/32"), 2, None);
@@ -103,9 +111,9 @@ fn many_differences_become_one_reload_and_few_do_not() {
     };
     let mut merged = merged();
     changes(&mut merged);
-    merged.replace(1, 1, &set(10_000));
+    merged.replace(1, FILE, set(10_000), T0);
     assert_eq!(changes(&mut merged), ["reload"]);
-    assert_eq!(merged.replace(1, 1, &set(9_990)), Difference { deleted: 10, ..Difference::default() });
+    assert_eq!(merged.replace(1, FILE, set(9_990), T0), Difference { deleted: 10, ..Difference::default() });
     assert_eq!(changes(&mut merged).len(), 10);
     for n in 0..10_000 {
         merged.set(0, host(n), 2, listed());
@@ -147,20 +155,24 @@ fn sense() -> impl Strategy<Value = Sense> {
 
 #[derive(Debug, Clone)]
 enum Deed {
+    /// Of an origin that brings sets.
     Replace(TableIndex, Origin, Vec<(IpNet, Sense)>),
+    /// Of an origin that speaks of single prefixes.
     Set(TableIndex, Origin, IpNet, Option<(Sense, Option<i64>)>),
     Tell,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
     let claim = prop::option::of((sense(), prop::option::of(1_i64..1000)));
+    let live = prop_oneof![Just(MANUAL), Just(OVERLOAD), Just(PEER)];
+    let bulk = prop_oneof![Just(FILE), Just(OTHER_FILE)];
     prop_oneof![
-        6 => (0_u8..2, 0_u16..3, prefix(), claim).prop_map(|(table, origin, prefix, claim)| {
-            // Only entries by hand end.
-            let claim = claim.map(|(sense, end)| (sense, end.filter(|_| origin == MANUAL)));
+        6 => (0_u8..2, live, prefix(), claim).prop_map(|(table, origin, prefix, claim)| {
+            // Routes do not end.
+            let claim = claim.map(|(sense, end)| (sense, end.filter(|_| origin != PEER)));
             Deed::Set(table, origin, prefix, claim)
         }),
-        2 => (0_u8..2, 0_u16..3, proptest::collection::vec((prefix(), sense()), 0..40))
+        2 => (0_u8..2, bulk, proptest::collection::vec((prefix(), sense()), 0..40))
             .prop_map(|(table, origin, set)| Deed::Replace(table, origin, set)),
         1 => Just(Deed::Tell),
     ]
@@ -208,14 +220,14 @@ fn do_naively(naive: &mut Naive, deed: &Deed) {
 fn do_merged(merged: &mut Merged, deed: &Deed) {
     match deed {
         Deed::Set(table, origin, prefix, claim) => {
-            let claim = claim.map(|(sense, end)| Claim::new(sense, end.map(Timestamp::from_millis)));
+            let claim = claim.map(|(sense, end)| Claim::new(sense, T0, end.map(Timestamp::from_millis)));
             merged.set(*table, *prefix, *origin, claim);
         }
         Deed::Replace(table, origin, set) => {
             let mut sorted = PrefixSet::default();
             set.iter().for_each(|(prefix, sense)| sorted.push(*prefix, *sense));
             sorted.sort();
-            merged.replace(*table, *origin, &sorted);
+            merged.replace(*table, *origin, sorted, T0);
         }
         Deed::Tell => {}
     }
@@ -261,7 +273,8 @@ proptest! {
             }
             for (table, row) in (0..).zip(merged.snapshot().tables) {
                 prop_assert_eq!(&*row.entries, &naive_table(&naive, table));
-                for origin in 0..3 {
+                prop_assert_eq!(merged.tables().nth(table.into()).unwrap().2, row.entries.len());
+                for origin in 0..=PEER {
                     let claims = naive.iter().filter(|((other, _), claims)| *other == table && claims.contains_key(&origin));
                     prop_assert_eq!(merged.count(table, origin), claims.count());
                 }
@@ -285,7 +298,8 @@ proptest! {
         let snapshot = |order: [usize; 3]| {
             let mut merged = merged();
             for at in order {
-                do_merged(&mut merged, &Deed::Replace(1, Origin::try_from(at).unwrap(), sets[at].clone()));
+                let origin = SOURCES + Origin::try_from(at).unwrap();
+                do_merged(&mut merged, &Deed::Replace(1, origin, sets[at].clone()));
             }
             merged.snapshot().tables.remove(1).entries
         };
