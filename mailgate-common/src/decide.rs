@@ -1,94 +1,81 @@
-//! The decision: which tables hold an address, hence what is done.
+//! The decision: which tables hold an address and where it goes, hence what is done.
 
-/// What is done with a source. The order is the order of precedence.
+use crate::layout::{Line, Lines};
+use crate::ruleset::{Facts, NO_RULE, first_rule, head, matching, option};
+
+/// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
-pub enum Verdict {
-    /// Straight to reception.
-    Bypass = 0,
-    /// Packets vanish, on every port.
+pub enum Action {
+    /// Goes on; a connection to reception goes straight there.
+    Pass = 0,
+    /// Vanishes.
     Drop = 1,
-    /// The connection is refused.
+    /// Is refused.
     Reject = 2,
-    /// One byte a second.
+    /// Is held: one byte a second.
     Tarpit = 3,
-    /// In no table that says anything about this destination.
-    Unknown = 4,
+    /// Is judged by the edge.
+    Greylist = 4,
+    /// Counts against a limit; the next rules decide.
+    Limit = 5,
 }
 
-/// Where a packet goes, as far as the decision cares.
+impl Action {
+    /// All, by number.
+    pub const ALL: [Self; 6] =
+        [Self::Pass, Self::Drop, Self::Reject, Self::Tarpit, Self::Greylist, Self::Limit];
+
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Tarpit => "tarpit",
+            Self::Greylist => "greylist",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// What is done, and which rule says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Destination {
-    /// Anything but the ports of reception: only [`Verdict::Drop`] and bypass reach so far.
-    Elsewhere,
-    /// A port where mail is received.
-    Reception,
+pub struct Decision {
+    /// What is done; `None` when no rule concerns it: then the default says.
+    pub action: Option<Action>,
+    /// Number of the rule, or [`NO_RULE`].
+    pub rule: u32,
 }
 
-/// The tables of each action, as bit sets. The precedence of actions is fixed: bypass, drop, reject, tarpit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Policy {
-    /// Tables whose sources go straight to reception.
-    pub bypass: u64,
-    /// Tables whose sources vanish on all ports.
-    pub drop: u64,
-    /// Tables whose sources are refused at reception.
-    pub reject: u64,
-    /// Tables whose sources are held at reception.
-    pub tarpit: u64,
-}
-
-/// What is done with a source that the tables of `set` hold. Runs in the kernel, in the fallback and in tests.
-#[must_use]
+/// The first rule that concerns a packet from a source in the tables of `set`. Runs in the kernel, in the fallback and
+/// in tests. `forget` returns what it is given; see [`crate::World::forget`].
 #[inline(always)]
-pub const fn decide(set: u64, policy: &Policy, destination: Destination) -> Verdict {
-    if set & policy.bypass != 0 {
-        return Verdict::Bypass;
+pub fn decide<M: Lines>(rules: &M, set: u64, facts: &Facts, forget: impl FnOnce(u64) -> u64) -> Decision {
+    const NONE: Decision = Decision { action: None, rule: NO_RULE };
+    let (Some(first), Some(actions)) = (rules.line(0), rules.line(1)) else { return NONE };
+    let matched = forget(matching(rules, set, facts) & first.word(head::TERMINAL));
+    if matched == 0 {
+        return NONE;
     }
-    if set & policy.drop != 0 {
-        return Verdict::Drop;
-    }
-    if matches!(destination, Destination::Reception) {
-        if set & policy.reject != 0 {
-            return Verdict::Reject;
-        }
-        if set & policy.tarpit != 0 {
-            return Verdict::Tarpit;
-        }
-    }
-    Verdict::Unknown
+    let lowest = matched & matched.wrapping_neg();
+    let action = if lowest & actions.word(0) != 0 {
+        Action::Pass
+    } else if lowest & actions.word(1) != 0 {
+        Action::Drop
+    } else if lowest & actions.word(2) != 0 {
+        Action::Reject
+    } else if lowest & actions.word(3) != 0 {
+        Action::Tarpit
+    } else {
+        Action::Greylist
+    };
+    Decision { action: Some(action), rule: first_rule(lowest) }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const POLICY: Policy = Policy { bypass: 1, drop: 2, reject: 4, tarpit: 8 };
-
-    #[test]
-    fn precedence_is_bypass_drop_reject_tarpit() {
-        for (set, want) in [
-            (0, Verdict::Unknown),
-            (0b1111, Verdict::Bypass),
-            (0b1110, Verdict::Drop),
-            (0b1100, Verdict::Reject),
-            (0b1000, Verdict::Tarpit),
-            (1 << 40, Verdict::Unknown),
-        ] {
-            assert_eq!(decide(set, &POLICY, Destination::Reception), want, "set {set:b}");
-        }
-    }
-
-    #[test]
-    fn only_drop_and_bypass_reach_beyond_reception() {
-        for (set, want) in [
-            (0b1110, Verdict::Drop),
-            (0b1100, Verdict::Unknown),
-            (0b1000, Verdict::Unknown),
-            (1, Verdict::Bypass),
-        ] {
-            assert_eq!(decide(set, &POLICY, Destination::Elsewhere), want, "set {set:b}");
-        }
-    }
+/// Whether what no rule concerns is dropped.
+#[inline(always)]
+pub fn drops_by_default<M: Lines>(rules: &M) -> bool {
+    rules.line(0).is_some_and(|first| first.word(head::OPTIONS) & option::DEFAULT_DROP != 0)
 }

@@ -6,7 +6,6 @@
 //! bits. Nearly all hosts stand in their first bucket: a hit costs the gate's line and one more. The nibble tells the
 //! class of a /24 as a whole.
 
-use crate::Policy;
 use crate::layout::{Geometry, Line, Lines, header, table_set};
 
 /// Words of a line of this family, a page of 4 KiB: the header, the stash and the first classes are one.
@@ -290,18 +289,4 @@ fn class_of_block<M: Lines>(memory: &M, first: M::Line, address: u32) -> u32 {
         return nibble;
     }
     find4(memory, first, address & !0xff, Kind4::Block).unwrap_or(0)
-}
-
-/// What the tables of this generation mean.
-#[inline(always)]
-pub fn policy4<M: Lines>(memory: &M) -> Policy {
-    match memory.line(0) {
-        Some(line) => Policy {
-            bypass: line.word(header::POLICY),
-            drop: line.word(header::POLICY + 1),
-            reject: line.word(header::POLICY + 2),
-            tarpit: line.word(header::POLICY + 3),
-        },
-        None => Policy { bypass: 0, drop: 0, reject: 0, tarpit: 0 },
-    }
 }

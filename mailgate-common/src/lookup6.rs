@@ -4,8 +4,8 @@
 //! 32 bits: where its bit is clear nothing of length 32 or more is stored, so that a stranger costs one line. Each
 //! entry carries the class of the longest prefix, so the first hit is the answer.
 
+use crate::Geometry;
 use crate::layout::{Line, Lines, header, table_set};
-use crate::{Geometry, Policy};
 
 /// Words of a page, the line of this family: 128 bytes.
 pub const PAGE_WORDS: u32 = 16;
@@ -158,18 +158,4 @@ pub fn lookup6<M: Lines>(memory: &M, high: u64, low: u64) -> u64 {
         }
     }
     0
-}
-
-/// What the tables of this generation mean.
-#[inline(always)]
-pub fn policy6<M: Lines>(memory: &M) -> Policy {
-    match memory.line(0) {
-        Some(line) => Policy {
-            bypass: line.word(header::POLICY),
-            drop: line.word(header::POLICY + 1),
-            reject: line.word(header::POLICY + 2),
-            tarpit: line.word(header::POLICY + 3),
-        },
-        None => Policy { bypass: 0, drop: 0, reject: 0, tarpit: 0 },
-    }
 }

@@ -4,17 +4,26 @@
 pub const INGRESS: &str = "ingress";
 /// The sk_lookup program.
 pub const STEER: &str = "steer";
-/// Array of maps, one slot: the current IPv4 generation.
+/// Array of maps, one place per slot: the IPv4 generations.
 pub const TABLES4: &str = "TABLES4";
-/// Array of maps, one slot: the current IPv6 generation.
+/// Array of maps, one place per slot: the IPv6 generations.
 pub const TABLES6: &str = "TABLES6";
-/// Array of [`PORT_WORDS`](crate::PORT_WORDS) words: the reception ports.
-pub const PORTS: &str = "PORTS";
-/// Array of [`SETTING_WORDS`](crate::SETTING_WORDS) words.
+/// Array of maps, one place per slot: the rulesets.
+pub const RULESETS: &str = "RULESETS";
+/// Array of [`setting::WORDS`](crate::setting::WORDS) words.
 pub const SETTINGS: &str = "SETTINGS";
-/// Per-processor array of [`Counter::COUNT`](crate::Counter::COUNT) words.
-pub const COUNTERS: &str = "COUNTERS";
+/// Per-processor array: packets and bytes of each [`Reason`](crate::Reason).
+pub const REASONS: &str = "REASONS";
+/// Per-processor array: packets and bytes of each rule.
+pub const RULE_HITS: &str = "RULE_HITS";
+/// Last used hash: packets, bytes and last time of sources in tables that count.
+pub const HITS: &str = "HITS";
 /// Map of sockets: the listeners.
 pub const LISTENERS: &str = "LISTENERS";
-/// All maps, in the order in which they are pinned.
-pub const MAPS: [&str; 6] = [TABLES4, TABLES6, PORTS, SETTINGS, COUNTERS, LISTENERS];
+/// Array of programs that answer; see [`PROGRAM_REJECT`](crate::PROGRAM_REJECT).
+pub const PROGRAMS: &str = "PROGRAMS";
+/// Ring buffer of [`Event`](crate::Event)s for whoever traces.
+pub const TRACE: &str = "TRACE";
+/// All maps that outlive the daemon, in the order in which they are pinned.
+pub const MAPS: [&str; 10] =
+    [TABLES4, TABLES6, RULESETS, SETTINGS, REASONS, RULE_HITS, HITS, LISTENERS, PROGRAMS, TRACE];

@@ -5,17 +5,21 @@
 //! **Trust**: every byte of a frame is a stranger's; each access is checked against the end of the frame.
 //! **Standards**: IEEE 802.1Q, RFC 791, RFC 8200 (extension headers), RFC 9293 (ports).
 //! **Failure**: whatever cannot be read or looked up passes.
-//! **Start reading at**: the two programs below, then `verdict.rs`.
+//! **Start reading at**: the two programs below, then `verdict.rs`, then `judge.rs` of `mailgate-common`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(all(target_arch = "bpf", feature = "bench"))]
 mod bench;
 #[cfg(target_arch = "bpf")]
+mod frame;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod packet;
+mod routes;
 #[cfg(target_arch = "bpf")]
 mod steer;
+#[cfg(target_arch = "bpf")]
+mod trace;
 #[cfg(target_arch = "bpf")]
 mod verdict;
 
@@ -26,7 +30,7 @@ mod programs {
 
     #[xdp]
     pub fn ingress(ctx: XdpContext) -> u32 {
-        crate::verdict::judge(&ctx)
+        crate::verdict::verdict(&ctx)
     }
 
     #[sk_lookup]

@@ -1,57 +1,88 @@
-//! The maps. Names and sizes are those of `mailgate_common`; user space puts generations into the two arrays of maps.
+//! The maps. Names and sizes are those of `mailgate_common`; user space puts generations and rulesets into the arrays of
+//! maps.
 
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::SockMap;
+use aya_ebpf::maps::{LruHashMap, PerCpuArray as LegacyPerCpuArray, ProgramArray, RingBuf, SockMap};
+use mailgate_common::ruleset::RULE_LINE_WORDS;
 use mailgate_common::{
-    Counter, LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PORT_WORDS, SETTING_WORDS,
+    LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PROGRAM_SLOTS, Packet, RULES, Reason, Ruling,
+    setting,
 };
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: written through mmap, and of any size.
 const GENERATION_FLAGS: usize = 0x400 | 0x1000;
+const SLOTS: usize = setting::SLOTS as usize;
 
 /// An IPv4 generation; the size is that of the template only.
 pub type Generation4 = Array<[u64; LINE_WORDS as usize], 1, GENERATION_FLAGS>;
 /// An IPv6 generation; the size is that of the template only.
 pub type Generation6 = Array<[u64; PAGE_WORDS as usize], 1, GENERATION_FLAGS>;
+/// A ruleset; the size is that of the template only.
+pub type Ruleset = Array<[u64; RULE_LINE_WORDS as usize], 1, GENERATION_FLAGS>;
 
 #[btf_map]
-pub static TABLES4: ArrayOfMaps<Generation4, 1> = ArrayOfMaps::new();
+pub static TABLES4: ArrayOfMaps<Generation4, SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
-pub static TABLES6: ArrayOfMaps<Generation6, 1> = ArrayOfMaps::new();
+pub static TABLES6: ArrayOfMaps<Generation6, SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
-pub static PORTS: Array<u64, { PORT_WORDS as usize }> = Array::new();
+pub static RULESETS: ArrayOfMaps<Ruleset, SLOTS> = ArrayOfMaps::new();
 
 #[btf_map]
-pub static SETTINGS: Array<u64, { SETTING_WORDS as usize }> = Array::new();
+pub static SETTINGS: Array<u64, { setting::WORDS as usize }> = Array::new();
 
+/// Packets and bytes of each reason.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT as usize }> = PerCpuArray::new();
+pub static REASONS: PerCpuArray<[u64; 2], { Reason::ROOM as usize }> = PerCpuArray::new();
+
+/// Packets and bytes of each rule.
+#[btf_map]
+pub static RULE_HITS: PerCpuArray<[u64; 2], { RULES as usize }> = PerCpuArray::new();
+
+/// Packets, bytes and last time (monotonic nanoseconds) of a source; user space sets the size.
+#[map]
+pub static HITS: LruHashMap<[u64; 2], [u64; 3]> = LruHashMap::with_max_entries(1, 0);
 
 #[map]
 pub static LISTENERS: SockMap = SockMap::with_max_entries(LISTENER_SLOTS, 0);
 
-/// Memory of an IPv4 generation.
-pub struct Memory4(&'static Generation4);
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(PROGRAM_SLOTS, 0);
 
-/// Memory of an IPv6 generation.
-pub struct Memory6(&'static Generation6);
+#[map]
+pub static TRACE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-impl Memory4 {
-    /// The current one.
-    #[inline(always)]
-    pub fn current() -> Option<Self> {
-        TABLES4.get(0).map(Self)
-    }
+/// What a program keeps for itself while it runs: place 0 is `ingress`'s, place 1 `steer`'s, which may interrupt it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Scratch {
+    /// See [`forget`].
+    pub word: u64,
+    /// The packet as parsed.
+    pub packet: Packet,
+    /// The verdict.
+    pub ruling: Ruling,
 }
 
-impl Memory6 {
-    /// The current one.
-    #[inline(always)]
-    pub fn current() -> Option<Self> {
-        TABLES6.get(0).map(Self)
+#[map]
+static SCRATCH: LegacyPerCpuArray<Scratch> = LegacyPerCpuArray::with_max_entries(2, 0);
+
+/// This processor's scratch of a program.
+#[inline(always)]
+pub fn scratch(program: u32) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(program)
+}
+
+/// The same value, of which the verifier knows nothing any more: it does not follow what is kept in maps.
+#[inline(always)]
+pub fn forget(scratch: *mut Scratch, value: u64) -> u64 {
+    // SAFETY: a present value of this processor; see `scratch`.
+    unsafe {
+        let word = &raw mut (*scratch).word;
+        word.write_volatile(value);
+        word.read_volatile()
     }
 }
 
@@ -68,9 +99,19 @@ impl<const N: usize> Line for Words<N> {
     }
 }
 
-impl Lines for Memory4 {
-    type Line = Words<{ LINE_WORDS as usize }>;
-    const WORDS: u32 = LINE_WORDS;
+/// Memory in lines of `N` words.
+pub struct Memory<const N: usize>(&'static Array<[u64; N], 1, GENERATION_FLAGS>);
+
+/// Memory of an IPv4 generation.
+pub type Memory4 = Memory<{ LINE_WORDS as usize }>;
+/// Memory of an IPv6 generation.
+pub type Memory6 = Memory<{ PAGE_WORDS as usize }>;
+/// Memory of a ruleset.
+pub type Rules = Memory<{ RULE_LINE_WORDS as usize }>;
+
+impl<const N: usize> Lines for Memory<N> {
+    type Line = Words<N>;
+    const WORDS: u32 = N as u32;
 
     #[inline(always)]
     fn line(&self, index: u32) -> Option<Self::Line> {
@@ -78,21 +119,68 @@ impl Lines for Memory4 {
     }
 }
 
-impl Lines for Memory6 {
-    type Line = Words<{ PAGE_WORDS as usize }>;
-    const WORDS: u32 = PAGE_WORDS;
+/// What a lookup sees: the tables and rules of one slot, chosen once.
+#[derive(Clone, Copy)]
+pub struct Slot(u32);
 
+impl Slot {
+    /// The one in force.
     #[inline(always)]
-    fn line(&self, index: u32) -> Option<Self::Line> {
-        self.0.get_ptr(index).map(Words)
+    pub fn current() -> Self {
+        let word = setting(setting::SLOT);
+        // SAFETY: the helper has no preconditions.
+        Self(setting::slot(word, || unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }))
+    }
+
+    /// Its IPv4 generation.
+    #[inline(always)]
+    pub fn tables4(self) -> Option<Memory4> {
+        TABLES4.get(self.0).map(Memory)
+    }
+
+    /// Its IPv6 generation.
+    #[inline(always)]
+    pub fn tables6(self) -> Option<Memory6> {
+        TABLES6.get(self.0).map(Memory)
+    }
+
+    /// Its rules.
+    #[inline(always)]
+    pub fn rules(self) -> Option<Rules> {
+        RULESETS.get(self.0).map(Memory)
     }
 }
 
-/// Counts one.
+/// A word of the settings.
 #[inline(always)]
-pub fn count(counter: Counter) {
-    if let Some(word) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the word is this processor's, and an XDP program is not interrupted by another one on it.
-        unsafe { *word += 1 }
+pub fn setting(index: u32) -> u64 {
+    match SETTINGS.get_ptr(index) {
+        // SAFETY: a present value. Volatile: user space writes.
+        Some(word) => unsafe { word.read_volatile() },
+        None => 0,
+    }
+}
+
+/// Counts a packet, or a connection with 0 bytes.
+#[inline(always)]
+pub fn count(reason: Reason, bytes: u64) {
+    if let Some(place) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: the value is this processor's, and an XDP program is not interrupted by another one on it.
+        unsafe {
+            (*place)[0] += 1;
+            (*place)[1] += bytes;
+        }
+    }
+}
+
+/// Counts a packet for its rule.
+#[inline(always)]
+pub fn count_rule(rule: u32, bytes: u64) {
+    if let Some(place) = RULE_HITS.get_ptr_mut(rule) {
+        // SAFETY: as above.
+        unsafe {
+            (*place)[0] += 1;
+            (*place)[1] += bytes;
+        }
     }
 }

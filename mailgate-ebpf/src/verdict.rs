@@ -1,78 +1,229 @@
-//! Look up, decide, count, drop or pass.
+//! The verdict of `mailgate_common::judge` on a frame in the kernel: counted, traced, carried out.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_tuple};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use aya_ebpf::programs::XdpContext;
+use aya_ebpf::{EbpfContext as _, bindings};
+use mailgate_common::packet::UDP;
 use mailgate_common::{
-    Counter, Destination, Policy, Verdict, decide, lookup4, lookup6, policy4, policy6, port_place,
+    Act, Family, NO_RULE, PROGRAM_COOKIE, PROGRAM_REJECT, PROGRAM_TARPIT, Packet, Ruling, WayBack, World,
+    Reason, judge, read, unread,
 };
 
-use crate::maps::{Memory4, Memory6, PORTS, count};
-use crate::packet::{Network, network, port4, port6, source4, source6};
+use crate::frame::Wire;
+use crate::maps::{HITS, Memory4, Memory6, PROGRAMS, Rules, Scratch, Slot, count, count_rule, forget, scratch};
+use crate::{routes, trace};
 
-/// Drops packets of sources whose tables say so, passes everything else.
+/// A listening socket (include/net/tcp_states.h).
+const TCP_LISTEN: u32 = 10;
+/// The ports that the kernel gives to sockets that ask for none, as it comes (net.ipv4.ip_local_port_range).
+const EPHEMERAL: u16 = 32_768;
+
+/// The kernel as the verdict sees it.
+struct Kernel<'a> {
+    ctx: &'a XdpContext,
+    slot: Slot,
+    scratch: *mut Scratch,
+}
+
+impl World for Kernel<'_> {
+    type Tables4 = Memory4;
+    type Tables6 = Memory6;
+    type Rules = Rules;
+
+    #[inline(always)]
+    fn tables4(&self) -> Option<Memory4> {
+        self.slot.tables4()
+    }
+
+    #[inline(always)]
+    fn tables6(&self) -> Option<Memory6> {
+        self.slot.tables6()
+    }
+
+    #[inline(always)]
+    fn rules(&self) -> Option<Rules> {
+        self.slot.rules()
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        interface(self.ctx)
+    }
+
+    #[inline(always)]
+    fn established(&self, packet: &Packet) -> bool {
+        talks(self.ctx, packet)
+    }
+
+    #[inline(always)]
+    fn way_back(&self, packet: &Packet) -> WayBack {
+        routes::way_back(interface(self.ctx), packet)
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u64) -> u64 {
+        forget(self.scratch, value)
+    }
+}
+
+/// Number of the interface the frame came in by.
+#[inline(always)]
+pub fn interface(ctx: &XdpContext) -> u32 {
+    // SAFETY: the kernel gives a valid context.
+    unsafe { (*ctx.ctx).ingress_ifindex }
+}
+
+/// Judges a frame and carries the verdict out.
 ///
-/// Refusing and holding happen at accept; their packets pass and are counted here.
+/// Packet and verdict lie in scratch memory: so the verifier looks at reading, judging and carrying out one after the
+/// other, not at every way through all three; and each is a function of its own, for the stack is small.
 #[inline(always)]
-pub fn judge(ctx: &XdpContext) -> u32 {
-    match network(ctx) {
-        Network::V4(header) => v4(ctx, header),
-        Network::V6(header) => v6(ctx, header),
-        Network::Other => pass(Counter::NotIp),
-        Network::Truncated => pass(Counter::Truncated),
+pub fn verdict(ctx: &XdpContext) -> u32 {
+    let Some(scratch) = scratch(0) else { return XDP_PASS };
+    let unread = read_packet(ctx, scratch);
+    judge_packet(ctx, scratch, unread);
+    // SAFETY: this processor's memory, which nobody else touches while the program runs; just written.
+    let (packet, ruling) = unsafe { (&(*scratch).packet, &(*scratch).ruling) };
+    let bytes = (ctx.data_end() - ctx.data()) as u64;
+    count(ruling.reason, bytes);
+    if ruling.rule != NO_RULE {
+        count_rule(ruling.rule, bytes);
+    }
+    if ruling.counted {
+        count_source(packet, bytes);
+    }
+    trace::emit(ctx, ruling);
+    carry_out(ctx, ruling)
+}
+
+/// Nothing was wrong.
+const READ: u32 = u32::MAX;
+
+/// Reads the frame; the number of the reason why it cannot be read, or [`READ`].
+#[inline(never)]
+fn read_packet(ctx: &XdpContext, scratch: *mut Scratch) -> u32 {
+    // SAFETY: as in `verdict`.
+    let packet = unsafe { &mut *&raw mut (*scratch).packet };
+    match read(&Wire { ctx, scratch }, packet) {
+        Ok(()) => READ,
+        Err(reason) => reason as u32,
+    }
+}
+
+/// Judges what was read.
+#[inline(never)]
+fn judge_packet(ctx: &XdpContext, scratch: *mut Scratch, why: u32) {
+    let world = Kernel { ctx, slot: Slot::current(), scratch };
+    // SAFETY: as in `verdict`.
+    let (packet, place) = unsafe { (&(*scratch).packet, &mut (*scratch).ruling) };
+    *place = match why {
+        READ => judge(&world, packet),
+        why => unread(&world, unread_reason(why)),
+    };
+}
+
+/// The reasons of `read`, back from their numbers.
+#[inline(always)]
+fn unread_reason(why: u32) -> Reason {
+    const NOT_IP: u32 = Reason::NotIp as u32;
+    const BAD_HEADER: u32 = Reason::BadHeader as u32;
+    const EXTENSIONS: u32 = Reason::Extensions as u32;
+    match why {
+        NOT_IP => Reason::NotIp,
+        BAD_HEADER => Reason::BadHeader,
+        EXTENSIONS => Reason::Extensions,
+        _ => Reason::Short,
     }
 }
 
 #[inline(always)]
-fn v4(ctx: &XdpContext, header: usize) -> u32 {
-    let Some(source) = source4(ctx, header) else { return pass(Counter::Truncated) };
-    count(Counter::Seen);
-    let Some(memory) = Memory4::current() else { return pass(Counter::Unlisted) };
-    let set = lookup4(&memory, source);
-    if set == 0 {
-        return pass(Counter::Unlisted);
-    }
-    act(set, &policy4(&memory), port4(ctx, header))
+fn carry_out(ctx: &XdpContext, ruling: &Ruling) -> u32 {
+    let (program, otherwise) = match ruling.act {
+        Act::Pass => return XDP_PASS,
+        Act::Drop => return XDP_DROP,
+        Act::Reject => (PROGRAM_REJECT, XDP_DROP),
+        // Without its program the edge holds the source, and the stack makes its own cookies.
+        Act::Tarpit => (PROGRAM_TARPIT, XDP_PASS),
+        Act::Cookie => (PROGRAM_COOKIE, XDP_PASS),
+    };
+    // SAFETY: the programs in this map are XDP programs of ours. A call that succeeds does not return.
+    let _ = unsafe { PROGRAMS.tail_call(ctx, program) };
+    otherwise
 }
 
+/// Counts for the entry of the source; user space knows which entry that is.
 #[inline(always)]
-fn v6(ctx: &XdpContext, header: usize) -> u32 {
-    let Some((high, low)) = source6(ctx, header) else { return pass(Counter::Truncated) };
-    count(Counter::Seen);
-    let Some(memory) = Memory6::current() else { return pass(Counter::Unlisted) };
-    let set = lookup6(&memory, high, low);
-    if set == 0 {
-        return pass(Counter::Unlisted);
-    }
-    act(set, &policy6(&memory), port6(ctx, header))
-}
-
-#[inline(always)]
-fn act(set: u64, policy: &Policy, port: Option<u16>) -> u32 {
-    match decide(set, policy, destination(port)) {
-        Verdict::Drop => {
-            count(Counter::Dropped);
-            XDP_DROP
+fn count_source(packet: &Packet, bytes: u64) {
+    let key = [packet.source.high, packet.source.low];
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(hits) = HITS.get_ptr_mut(&key) {
+        // SAFETY: a present value; two processors may lose one of two additions, which a counter of hits can bear.
+        unsafe {
+            (*hits)[0] += 1;
+            (*hits)[1] += bytes;
+            (*hits)[2] = now;
         }
-        Verdict::Bypass => pass(Counter::Bypassed),
-        Verdict::Reject => pass(Counter::Rejected),
-        Verdict::Tarpit => pass(Counter::Tarpitted),
-        Verdict::Unknown => pass(Counter::OutOfScope),
+    } else {
+        let _ = HITS.insert(&key, &[1, bytes, now], 0);
     }
 }
 
-/// Is this a port where mail is received?
-#[inline(always)]
-pub fn destination(port: Option<u16>) -> Destination {
-    let Some(port) = port else { return Destination::Elsewhere };
-    let (word, bit) = port_place(port);
-    match PORTS.get(word) {
-        Some(word) if *word & bit != 0 => Destination::Reception,
-        _ => Destination::Elsewhere,
+/// Is there a socket of this host that talks to the sender: connected, or one that asked from a port of its own?
+#[inline(never)]
+fn talks(ctx: &XdpContext, packet: &Packet) -> bool {
+    // SAFETY: a tuple is plain numbers.
+    let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
+    let size = match packet.family {
+        Family::V4 => {
+            tuple.__bindgen_anon_1.ipv4 = bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: packet.source.v4().to_be(),
+                daddr: packet.destination.v4().to_be(),
+                sport: packet.source_port.to_be(),
+                dport: packet.destination_port.to_be(),
+            };
+            12
+        }
+        Family::V6 => {
+            tuple.__bindgen_anon_1.ipv6 = bindings::bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                saddr: halves(packet.source.high, packet.source.low),
+                daddr: halves(packet.destination.high, packet.destination.low),
+                sport: packet.source_port.to_be(),
+                dport: packet.destination_port.to_be(),
+            };
+            36
+        }
+    };
+    let ctx = ctx.as_ptr();
+    let tuple = &raw mut tuple;
+    let is_udp = packet.protocol == UDP;
+    // SAFETY: the tuple is as long as said. -1 stands for the network namespace of the interface.
+    let socket: *mut bpf_sock = unsafe {
+        if is_udp {
+            bpf_sk_lookup_udp(ctx, tuple, size, u64::MAX, 0)
+        } else {
+            bpf_skc_lookup_tcp(ctx, tuple, size, u64::MAX, 0)
+        }
+    };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: the socket is there and held until the release below.
+    unsafe {
+        let talks = if is_udp {
+            (*socket).dst_port == packet.source_port.to_be() || packet.destination_port >= EPHEMERAL
+        } else {
+            (*socket).state != TCP_LISTEN
+        };
+        bpf_sk_release(socket.cast());
+        talks
     }
 }
 
+/// An IPv6 address as the kernel's four words.
 #[inline(always)]
-fn pass(counter: Counter) -> u32 {
-    count(counter);
-    XDP_PASS
+fn halves(high: u64, low: u64) -> [u32; 4] {
+    [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32].map(u32::to_be)
 }

@@ -11,7 +11,7 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie};
 use aya_ebpf::programs::XdpContext;
 use mailgate_common::{lookup4, lookup6};
 
-use crate::maps::{Memory4, Memory6};
+use crate::maps::Slot;
 
 /// An IPv6 address: two halves, each with its bytes in network order.
 type Address6 = [u64; 2];
@@ -77,7 +77,7 @@ fn found(hit: bool) -> u32 {
 
 #[inline(always)]
 fn ours(address: u32) -> u32 {
-    found(Memory4::current().is_some_and(|memory| lookup4(&memory, address) != 0))
+    found(Slot::current().tables4().is_some_and(|memory| lookup4(&memory, address) != 0))
 }
 
 #[inline(always)]
@@ -94,7 +94,7 @@ fn hash(address: u32) -> u32 {
 #[inline(always)]
 fn ours6([high, low]: Address6) -> u32 {
     let (high, low) = (u64::from_be(high), u64::from_be(low));
-    found(Memory6::current().is_some_and(|memory| lookup6(&memory, high, low) != 0))
+    found(Slot::current().tables6().is_some_and(|memory| lookup6(&memory, high, low) != 0))
 }
 
 #[inline(always)]

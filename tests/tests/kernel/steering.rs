@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::mpsc;
 
 use anyhow::Result;
-use mailgate_common::Counter;
+use mailgate_common::Reason;
 use mailgate_edge::packet::{Config, Listeners, PacketFilter as _};
 use mailgate_tests::Network;
 
@@ -64,9 +64,10 @@ fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fai
     filter.apply(vec![tables(&["198.18.2.1", "2001:db8:2::/64"], &[], &[], &["198.18.3.0/24"])]).unwrap();
     let to: SocketAddr = (MX.v4, 25).into();
 
-    let peer = connect(evil, to).unwrap();
-    assert!(took(&bound, &peer), "no listener is known: whoever is bound takes it");
-    assert_eq!(filter.counter(Counter::SteeredNowhere), 1);
+    let peer = connect(network.hub(), to).unwrap();
+    assert!(took(&bound, &peer), "no listener is known: whoever is bound takes an unknown source");
+    assert_eq!(filter.counter(Reason::SteeredNowhere), 1);
+    assert!(connect(evil, to).is_none(), "but a listed one stays out");
 
     filter.set_listeners(v4(&reception), v4(&edge)).unwrap();
     let peer = connect(good, to).unwrap();
@@ -75,7 +76,7 @@ fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fai
     assert!(took(&edge, &peer), "held by a table");
     let peer = connect(network.hub(), to).unwrap();
     assert!(took(&edge, &peer), "unknown");
-    assert_eq!((filter.counter(Counter::SteeredReception), filter.counter(Counter::SteeredEdge)), (1, 2));
+    assert_eq!((filter.counter(Reason::SteeredReception), filter.counter(Reason::SteeredEdge)), (1, 2));
     let peer = connect(mx, to).unwrap();
     assert!(took(&bound, &peer), "through loopback: left alone");
     assert!(connect(evil, (MX.v4, 26).into()).is_none(), "other ports are not touched");
@@ -88,7 +89,7 @@ fn bypassed_sources_reach_reception_all_others_the_edge_and_a_missing_socket_fai
     drop(edge6);
     filter.set_listeners(Listeners::default(), v4(&edge)).unwrap();
     drop(edge);
-    let peer = connect(evil, to).unwrap();
+    let peer = connect(network.hub(), to).unwrap();
     assert!(took(&bound, &peer), "a closed listener leaves the map by itself");
     mx.within(move || Ok(filter.detach()?)).unwrap();
 }

@@ -34,7 +34,11 @@ impl PacketFilter for Everybody {
     }
 
     fn verdict(&self, _: IpAddr) -> Verdict {
-        Verdict { action: Some(Action::Tarpit), tables: TableName::parse("feed").into_iter().collect() }
+        Verdict {
+            action: Some(Action::Tarpit),
+            tables: TableName::parse("feed").into_iter().collect(),
+            ..Verdict::default()
+        }
     }
 
     fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), packet::Error> {

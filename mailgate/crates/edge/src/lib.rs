@@ -14,6 +14,7 @@ mod admin;
 mod classify;
 pub mod config;
 mod error;
+pub mod firewall;
 pub mod greylist;
 mod handoff;
 mod limits;

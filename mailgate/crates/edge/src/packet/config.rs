@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::firewall::RuleSet;
+
 /// The kernel filter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,9 @@ pub struct Config {
     /// Whether connections through the loopback interface are given to the listeners too. Default `false`, so that
     /// local programs reach whoever is bound. Example: `true`.
     pub steer_loopback: bool,
+    /// Sources of which packets and bytes are counted at most, the last ones; 120 bytes of kernel memory each. Default 0:
+    /// no table counts. Example: `262144`.
+    pub counted_sources: u32,
     /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
     #[serde(skip)]
     pub local: Vec<IpNet>,
@@ -54,6 +59,7 @@ impl Default for Config {
             pin_dir: PathBuf::from("/sys/fs/bpf/mailgate"),
             reception_ports: vec![25],
             steer_loopback: false,
+            counted_sources: 0,
             local: Vec::new(),
         }
     }
@@ -62,6 +68,12 @@ impl Default for Config {
 impl Config {
     /// Longest name of an instance.
     pub const INSTANCE_LIMIT: usize = 32;
+
+    /// The rules that follow from this alone: those of tables and of the reception ports.
+    #[must_use]
+    pub fn rules(&self) -> RuleSet {
+        RuleSet { reception_ports: self.reception_ports.clone(), ..RuleSet::default() }
+    }
 
     /// The folder of this instance's pins.
     #[must_use]

@@ -2,36 +2,54 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use mailgate_common::{
-    Destination, LINE_WORDS, PAGE_WORDS, Policy, TABLES, Verdict as Decision, decide, header, lookup4,
-    lookup6,
-};
+use mailgate_common::{TABLES, header};
 use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
 
 use super::area::Area;
+use super::current::Current;
 use super::generation4::Generation4;
 use super::generation6::Generation6;
+use super::ruleset::{Names, RULESET_WORDS, compile};
 use super::shadow::Shadow;
-use super::{Applied, Error, Verdict};
+use super::{Applied, Error};
+use crate::firewall::{Effective, RuleSet, effective};
 
-/// IPv4 or IPv6.
+/// What an area is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
+pub(super) enum Part {
+    /// A generation of IPv4.
     V4,
+    /// A generation of IPv6.
     V6,
+    /// A ruleset.
+    Rules,
 }
 
-/// Where generations live: memory of our own, or maps of the kernel.
+/// New areas, to come into force together; `None` leaves a part as it is, `Some(None)` empties it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct News<'a> {
+    pub(super) v4: Option<Option<&'a Area>>,
+    pub(super) v6: Option<Option<&'a Area>>,
+    pub(super) rules: Option<&'a Area>,
+}
+
+/// Where areas live: memory of our own, or maps of the kernel.
 pub(super) trait Backing: Send + Sync {
-    /// Zeroed memory for a generation.
-    fn area(&self, family: Family, words: usize) -> Result<Area, Error>;
-    /// From now on lookups use this one (`None`: the family has no entries).
-    fn publish(&self, family: Family, area: Option<&Area>) -> Result<(), Error>;
+    /// Zeroed memory.
+    fn area(&self, part: Part, words: usize) -> Result<Area, Error>;
+    /// From now on packets meet these. With `within` only for so long, unless [`Backing::confirm`] is called before.
+    fn publish(&self, news: &News<'_>, within: Option<Duration>) -> Result<(), Error>;
+    /// What was published for a time stays.
+    fn confirm(&self) -> Result<(), Error>;
+    /// What was published for a time goes now.
+    fn roll_back(&self) -> Result<(), Error>;
+    /// Number of an interface; 0 when there is none of this name.
+    fn interface(&self, name: &str) -> u32;
 }
 
 /// What distinguishes one generation from the next.
@@ -46,37 +64,43 @@ const IN_PLACE_MIN: usize = 1000;
 /// The same as a share of the entries: one in this many.
 const IN_PLACE_SHARE: usize = 8;
 
-/// Bit of the local networks, the last one; the tables of the configuration have those before it.
-const LOCAL: u8 = TABLES as u8 - 1;
+/// Bit of the protected networks, the last one; the tables of the configuration have those before it.
+pub(super) const LOCAL: u8 = TABLES as u8 - 1;
 
 /// The header last: until then the memory is no generation.
-pub(super) fn write_header(area: &Area, policy: &Policy, stamp: Stamp, entries: usize) {
+pub(super) fn write_header(area: &Area, stamp: Stamp, entries: usize) {
     area.store(header::GENERATION as usize, stamp.number);
     area.store(header::ENTRIES as usize, entries as u64);
-    let masks = [policy.bypass, policy.drop, policy.reject, policy.tarpit];
-    for (n, mask) in masks.into_iter().enumerate() {
-        area.store(header::POLICY as usize + n, mask);
-    }
     area.store(header::MAGIC_WORD as usize, header::MAGIC);
 }
 
-/// The tables and their compiled form.
+/// Tables and rules and their compiled form.
 pub(super) struct Engine {
     backing: Box<dyn Backing>,
     clock: Arc<dyn Clock>,
     tables: Arc<[(TableName, Action)]>,
     index: HashMap<TableName, u8>,
-    policy: Policy,
     shadow4: Shadow<u32>,
     shadow6: Shadow<u128>,
     generation4: Option<Generation4>,
     generation6: Option<Generation6>,
     /// Networks that no table keeps out.
     local: Vec<IpNet>,
+    rules: Rules,
+    /// What is in force again unless somebody confirms, and when.
+    before: Option<(Rules, Timestamp)>,
     number: u64,
     /// A change of this family did not get into force; only compiling anew brings it there.
     stale4: bool,
     stale6: bool,
+}
+
+/// Rules as meant and in memory.
+#[derive(Clone, Default)]
+struct Rules {
+    set: RuleSet,
+    effective: Arc<[Effective]>,
+    area: Option<Arc<Area>>,
 }
 
 /// Changes of single entries that are in the shadow and not yet in the generations.
@@ -87,32 +111,127 @@ struct Pending {
 }
 
 impl Engine {
-    /// No tables.
-    pub(super) fn new(backing: Box<dyn Backing>, clock: Arc<dyn Clock>) -> Self {
+    /// No tables; the rules come into force with the first reload.
+    pub(super) fn new(backing: Box<dyn Backing>, clock: Arc<dyn Clock>, set: RuleSet) -> Self {
         Self {
             backing,
             clock,
             tables: Arc::default(),
             index: HashMap::new(),
-            policy: Policy::default(),
             shadow4: Shadow::new(),
             shadow6: Shadow::new(),
             generation4: None,
             generation6: None,
             local: Vec::new(),
+            rules: Rules { set, ..Rules::default() },
+            before: None,
             number: 0,
             stale4: false,
             stale6: false,
         }
     }
 
-    /// Networks whose packets pass whatever the tables say. Those of loopback never come in by an interface.
-    #[cfg_attr(
-        not(any(feature = "ebpf", test)),
-        expect(dead_code, reason = "at accept the edge looks at the local networks itself")
-    )]
-    pub(super) fn spare(&mut self, local: &[IpNet]) {
-        self.local = local.iter().filter(|network| !network.addr().is_loopback()).copied().collect();
+    /// As [`super::PacketFilter::protect`].
+    pub(super) fn protect(&mut self, networks: &[IpNet]) -> Result<(), Error> {
+        let mut wanted: Vec<IpNet> =
+            networks.iter().filter(|net| !net.addr().is_loopback()).map(IpNet::trunc).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let before = std::mem::replace(&mut self.local, wanted.clone());
+        let mut pending = Pending::default();
+        for gone in before.iter().filter(|net| !wanted.contains(net)) {
+            self.mark(LOCAL, *gone, None, &mut pending);
+        }
+        for new in wanted.iter().filter(|net| !before.contains(net)) {
+            self.mark(LOCAL, *new, Some(false), &mut pending);
+        }
+        self.settle(&pending, &mut Applied::default())
+    }
+
+    /// As [`super::PacketFilter::set_rules`].
+    pub(super) fn set_rules(&mut self, set: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        self.tick()?;
+        if self.before.is_some() {
+            return Err(Error::Unconfirmed);
+        }
+        if self.rules.area.is_none() {
+            // No reload yet: they come into force with the first.
+            self.rules.set = set;
+            return Ok(());
+        }
+        let rules = self.compile_rules(set, &self.tables, &self.index)?;
+        let until = within.map(|within| self.clock.now().plus(within));
+        self.backing.publish(&News { rules: rules.area.as_deref(), ..News::default() }, within)?;
+        let before = std::mem::replace(&mut self.rules, rules);
+        self.before = until.map(|until| (before, until));
+        Ok(())
+    }
+
+    /// As [`super::PacketFilter::confirm`].
+    pub(super) fn confirm(&mut self) -> Result<bool, Error> {
+        self.tick()?;
+        if self.before.is_none() {
+            return Ok(false);
+        }
+        self.backing.confirm()?;
+        self.before = None;
+        Ok(true)
+    }
+
+    /// As [`super::PacketFilter::roll_back`].
+    pub(super) fn roll_back(&mut self) -> Result<bool, Error> {
+        let Some((before, until)) = self.before.take() else { return Ok(false) };
+        if let Err(error) = self.backing.roll_back() {
+            self.before = Some((before, until));
+            return Err(error);
+        }
+        self.rules = before;
+        Ok(true)
+    }
+
+    /// Takes back what nobody confirmed in time.
+    pub(super) fn tick(&mut self) -> Result<bool, Error> {
+        match &self.before {
+            Some((_, until)) if *until <= self.clock.now() => self.roll_back(),
+            _ => Ok(false),
+        }
+    }
+
+    /// Until when somebody has to confirm.
+    pub(super) fn unconfirmed(&self) -> Option<Timestamp> {
+        self.before.as_ref().map(|(_, until)| *until)
+    }
+
+    /// Names of interfaces may stand for other numbers now.
+    pub(super) fn renumber(&mut self) -> Result<(), Error> {
+        if self.rules.area.is_none() || self.before.is_some() {
+            return Ok(());
+        }
+        let rules = self.compile_rules(self.rules.set.clone(), &self.tables, &self.index)?;
+        self.publish_rules(rules)
+    }
+
+    fn publish_rules(&mut self, rules: Rules) -> Result<(), Error> {
+        self.backing.publish(&News { rules: rules.area.as_deref(), ..News::default() }, None)?;
+        self.rules = rules;
+        Ok(())
+    }
+
+    /// The rules in force over these tables, in fresh memory.
+    fn compile_rules(
+        &self,
+        set: RuleSet,
+        tables: &[(TableName, Action)],
+        index: &HashMap<TableName, u8>,
+    ) -> Result<Rules, Error> {
+        let area = self.backing.area(Part::Rules, RULESET_WORDS)?;
+        let effective: Arc<[Effective]> = effective(&set, tables).into();
+        let names = Names {
+            table: &|name| index.get(name).copied(),
+            interface: &|name| self.backing.interface(name),
+        };
+        compile(&area, self.number, &set, &effective, &names)?;
+        Ok(Rules { set, effective, area: Some(Arc::new(area)) })
     }
 
     /// As [`super::PacketFilter::apply`].
@@ -158,6 +277,10 @@ impl Engine {
             tracing::warn!(target: "edge", event = "packet", %table, "a change names a table that is not known");
             return false;
         };
+        self.mark(table, prefix, entry, pending)
+    }
+
+    fn mark(&mut self, table: u8, prefix: IpNet, entry: Option<bool>, pending: &mut Pending) -> bool {
         match prefix.trunc() {
             IpNet::V4(net) => {
                 let prefix = (u32::from(net.network()), net.prefix_len());
@@ -180,36 +303,37 @@ impl Engine {
 
     fn reload(&mut self, snapshot: &Snapshot, now: Timestamp, applied: &mut Applied) -> Result<(), Error> {
         let found = snapshot.tables.len();
-        if found > TABLES {
+        if found > usize::from(LOCAL) {
             return Err(Error::Tables { found });
         }
-        let mut policy = policy(snapshot);
-        // Only drop reaches packets; what else a table says is decided at accept, where local networks come first.
-        let mut local = self.local.as_slice();
-        if policy.drop == 0 {
-            local = &[];
-        } else if found > usize::from(LOCAL) && !local.is_empty() {
-            tracing::warn!(target: "edge", event = "packet", "too many tables to spare local networks in the kernel");
-            local = &[];
-        }
-        if !local.is_empty() {
-            policy.bypass |= 1 << LOCAL;
-        }
-        let (shadow4, shadow6) = shadows(snapshot, now, local);
+        let tables: Arc<[_]> =
+            snapshot.tables.iter().map(|table| (table.name.clone(), table.action)).collect();
+        let index = (0..).zip(&*tables).map(|(n, (name, _))| (name.clone(), n)).collect();
+        let rules = if tables == self.tables && self.rules.area.is_some() {
+            None
+        } else if self.before.is_some() {
+            // The rules to go back to speak of the tables of before.
+            return Err(Error::Unconfirmed);
+        } else {
+            Some(self.compile_rules(self.rules.set.clone(), &tables, &index)?)
+        };
+        let (shadow4, shadow6) = shadows(snapshot, now, &self.local);
         let stamp = self.stamp();
-        let generation4 = compile4(&shadow4, &policy, stamp, &*self.backing)?;
-        let generation6 = compile6(&shadow6, &policy, stamp, &*self.backing)?;
-        // If the second fails, the first has to be taken back by the next call.
+        let generation4 = compile4(&shadow4, stamp, &*self.backing)?;
+        let generation6 = compile6(&shadow6, stamp, &*self.backing)?;
+        // If it fails half way, the next call has to bring the families of before into force again.
         (self.stale4, self.stale6) = (true, true);
-        self.backing.publish(Family::V4, generation4.as_ref().map(|new| &**new.area()))?;
-        self.backing.publish(Family::V6, generation6.as_ref().map(|new| &**new.area()))?;
-        self.policy = policy;
-        self.tables =
-            snapshot.tables.iter().map(|table| (table.name.clone(), table.action)).collect::<Vec<_>>().into();
-        self.index = (0..).zip(&snapshot.tables).map(|(n, table)| (table.name.clone(), n)).collect();
+        let news = News {
+            v4: Some(generation4.as_ref().map(|new| &**new.area())),
+            v6: Some(generation6.as_ref().map(|new| &**new.area())),
+            rules: rules.as_ref().and_then(|rules| rules.area.as_deref()),
+        };
+        self.backing.publish(&news, None)?;
+        (self.tables, self.index) = (tables, index);
         (self.shadow4, self.shadow6) = (shadow4, shadow6);
         (self.generation4, self.generation6) = (generation4, generation6);
         (self.stale4, self.stale6) = (false, false);
+        self.rules = rules.unwrap_or_else(|| self.rules.clone());
         applied.rebuilt += 2;
         Ok(())
     }
@@ -228,8 +352,9 @@ impl Engine {
                 });
             if !done {
                 let stamp = self.stamp();
-                let new = compile4(&self.shadow4, &self.policy, stamp, &*self.backing)?;
-                self.backing.publish(Family::V4, new.as_ref().map(|new| &**new.area()))?;
+                let new = compile4(&self.shadow4, stamp, &*self.backing)?;
+                let v4 = Some(new.as_ref().map(|new| &**new.area()));
+                self.backing.publish(&News { v4, ..News::default() }, None)?;
                 self.generation4 = new;
                 applied.rebuilt += 1;
             }
@@ -243,8 +368,9 @@ impl Engine {
                 });
             if !done {
                 let stamp = self.stamp();
-                let new = compile6(&self.shadow6, &self.policy, stamp, &*self.backing)?;
-                self.backing.publish(Family::V6, new.as_ref().map(|new| &**new.area()))?;
+                let new = compile6(&self.shadow6, stamp, &*self.backing)?;
+                let v6 = Some(new.as_ref().map(|new| &**new.area()));
+                self.backing.publish(&News { v6, ..News::default() }, None)?;
                 self.generation6 = new;
                 applied.rebuilt += 1;
             }
@@ -266,9 +392,16 @@ impl Engine {
         Current {
             area4: self.generation4.as_ref().map(|generation| Arc::clone(generation.area())),
             area6: self.generation6.as_ref().map(|generation| Arc::clone(generation.area())),
-            policy: self.policy,
+            rules: self.rules.area.clone(),
+            effective: Arc::clone(&self.rules.effective),
             tables: Arc::clone(&self.tables),
+            reception: self.rules.set.reception_ports.first().copied().unwrap_or(25),
         }
+    }
+
+    /// The rules as meant.
+    pub(super) fn rule_set(&self) -> &RuleSet {
+        &self.rules.set
     }
 
     /// Number of the newest generation, prefixes of IPv4 and IPv6.
@@ -286,67 +419,16 @@ impl Engine {
     }
 }
 
-/// What lookups in user space use.
-#[derive(Clone, Default)]
-pub(super) struct Current {
-    area4: Option<Arc<Area>>,
-    area6: Option<Arc<Area>>,
-    policy: Policy,
-    tables: Arc<[(TableName, Action)]>,
-}
-
-impl Current {
-    /// As [`super::PacketFilter::verdict`].
-    pub(super) fn verdict(&self, source: IpAddr) -> Verdict {
-        let set = match source.to_canonical() {
-            IpAddr::V4(ip) => self
-                .area4
-                .as_ref()
-                .map_or(0, |area| lookup4(&area.view::<{ LINE_WORDS as usize }>(), ip.into())),
-            IpAddr::V6(ip) => self.area6.as_ref().map_or(0, |area| {
-                let address = u128::from(ip);
-                lookup6(&area.view::<{ PAGE_WORDS as usize }>(), (address >> 64) as u64, address as u64)
-            }),
-        };
-        let action = match decide(set, &self.policy, Destination::Reception) {
-            Decision::Bypass => Some(Action::Bypass),
-            Decision::Drop => Some(Action::Drop),
-            Decision::Reject => Some(Action::Reject),
-            Decision::Tarpit => Some(Action::Tarpit),
-            Decision::Unknown => None,
-        };
-        let holds = |n: usize| set >> n & 1 == 1;
-        let names = self.tables.iter().enumerate().filter(|(n, _)| holds(*n));
-        Verdict { action, tables: names.map(|(_, (name, _))| name.clone()).collect() }
-    }
-
-    /// Bytes of the compiled tables.
-    pub(super) fn bytes(&self) -> u64 {
-        [&self.area4, &self.area6].into_iter().flatten().map(|area| area.bytes()).sum()
-    }
-
-    /// Names of the tables, in order.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.tables.iter().map(|(name, _)| name.to_string()).collect()
-    }
-}
-
-fn compile4(
-    shadow: &Shadow<u32>,
-    policy: &Policy,
-    stamp: Stamp,
-    backing: &dyn Backing,
-) -> Result<Option<Generation4>, Error> {
-    if shadow.is_empty() { Ok(None) } else { Generation4::build(shadow, policy, stamp, backing).map(Some) }
+fn compile4(shadow: &Shadow<u32>, stamp: Stamp, backing: &dyn Backing) -> Result<Option<Generation4>, Error> {
+    if shadow.is_empty() { Ok(None) } else { Generation4::build(shadow, stamp, backing).map(Some) }
 }
 
 fn compile6(
     shadow: &Shadow<u128>,
-    policy: &Policy,
     stamp: Stamp,
     backing: &dyn Backing,
 ) -> Result<Option<Generation6>, Error> {
-    if shadow.is_empty() { Ok(None) } else { Generation6::build(shadow, policy, stamp, backing).map(Some) }
+    if shadow.is_empty() { Ok(None) } else { Generation6::build(shadow, stamp, backing).map(Some) }
 }
 
 /// Both shadows of a snapshot; entries that have ended are left out.
@@ -365,18 +447,4 @@ fn shadows(snapshot: &Snapshot, now: Timestamp, local: &[IpNet]) -> (Shadow<u32>
         }
     }
     (Shadow::build(v4), Shadow::build(v6))
-}
-
-fn policy(snapshot: &Snapshot) -> Policy {
-    let mut policy = Policy::default();
-    for (n, table) in snapshot.tables.iter().enumerate() {
-        let mask = match table.action {
-            Action::Bypass => &mut policy.bypass,
-            Action::Drop => &mut policy.drop,
-            Action::Reject => &mut policy.reject,
-            Action::Tarpit => &mut policy.tarpit,
-        };
-        *mask |= 1 << n;
-    }
-    policy
 }

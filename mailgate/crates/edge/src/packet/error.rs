@@ -29,8 +29,17 @@ pub enum Error {
     /// The compiled program was refused; usually because the kernel is older than 5.10.
     #[error("the kernel does not take the program: {0}")]
     Program(String),
+    /// There are more rules than bits in a set; usually because every table implies one besides those configured.
+    #[error(
+        "{found} rules are in force (configured, of tables and built in), at most {} fit",
+        mailgate_common::RULES
+    )]
+    Rules {
+        /// How many there are.
+        found: usize,
+    },
     /// There are more tables than bits in a set.
-    #[error("{found} tables are configured, at most {} fit", mailgate_common::TABLES)]
+    #[error("{found} tables are configured, at most {} fit", mailgate_common::TABLES - 1)]
     Tables {
         /// How many there are.
         found: usize,
@@ -43,7 +52,10 @@ pub enum Error {
         /// Slots allowed.
         limit: u64,
     },
-    /// A change names a table that no reload has made known.
+    /// An earlier change of rules waits for its confirmation.
+    #[error("the rules in force wait for their confirmation: confirm them or take them back first")]
+    Unconfirmed,
+    /// A change or rule names a table that no reload has made known.
     #[error("there is no table {0}")]
     UnknownTable(TableName),
 }
@@ -53,10 +65,14 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Program(_) | Self::Tables { .. } | Self::TooLarge { .. } => Permanence::Permanent,
-            Self::Foreign { .. } | Self::Interface(_) | Self::Kernel { .. } | Self::UnknownTable(_) => {
-                Permanence::Transient
+            Self::Program(_) | Self::Rules { .. } | Self::Tables { .. } | Self::TooLarge { .. } => {
+                Permanence::Permanent
             }
+            Self::Foreign { .. }
+            | Self::Interface(_)
+            | Self::Kernel { .. }
+            | Self::Unconfirmed
+            | Self::UnknownTable(_) => Permanence::Transient,
         }
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use mailgate_common::{
-    BY_SLOT, GATE_BASE, Geometry, Kind4, L1_BASE, LINE_WORDS, Policy, gate4_place, header, l1_place,
+    BY_SLOT, GATE_BASE, Geometry, Kind4, L1_BASE, LINE_WORDS, gate4_place, header, l1_place,
 };
 
 use super::Error;
 use super::area::Area;
 use super::classes::{Classes, Full};
-use super::engine::{Backing, Family, Stamp, write_header};
+use super::engine::{Backing, Part, Stamp, write_header};
 use super::plan4::Plan;
 use super::shadow::{Prefix, Shadow};
 use super::slots4::Slots4;
@@ -28,18 +28,13 @@ pub(super) struct Generation4 {
 
 impl Generation4 {
     /// Compiles all of `shadow`.
-    pub(super) fn build(
-        shadow: &Shadow<u32>,
-        policy: &Policy,
-        stamp: Stamp,
-        backing: &dyn Backing,
-    ) -> Result<Self, Error> {
+    pub(super) fn build(shadow: &Shadow<u32>, stamp: Stamp, backing: &dyn Backing) -> Result<Self, Error> {
         let mut seed = stamp.seed;
         let mut plan = Plan::of(shadow);
         loop {
             let mut new = Self::sized(&plan, seed, backing)?;
             if new.fill(shadow, &plan).is_ok() {
-                write_header(&new.area, policy, stamp, shadow.len());
+                write_header(&new.area, stamp, shadow.len());
                 return Ok(new);
             }
             // All buckets of more keys than the stash holds were full: another secret, more room.
@@ -50,7 +45,7 @@ impl Generation4 {
 
     fn sized(plan: &Plan, seed: u64, backing: &dyn Backing) -> Result<Self, Error> {
         let layout = plan.layout()?;
-        let area = backing.area(Family::V4, layout.lines as usize * WORDS)?;
+        let area = backing.area(Part::V4, layout.lines as usize * WORDS)?;
         let classes = Geometry { base: layout.class_word, extent: layout.class_room };
         area.store(header::CLASSES as usize, classes.pack());
         let slots = Slots4::new(&area, layout.bucket_line, layout.bucket_bits, seed);

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use mailgate_common::{
-    ENTRIES_PER_PAGE, Entry6, GATED_FROM, Geometry, Key6, LENGTH_STEP, PAGE_WORDS, Policy, STASH_PAGE,
-    buckets6, gate_place, header,
+    ENTRIES_PER_PAGE, Entry6, GATED_FROM, Geometry, Key6, LENGTH_STEP, PAGE_WORDS, STASH_PAGE, buckets6,
+    gate_place, header,
 };
 
 use super::Error;
 use super::area::Area;
 use super::classes::{Classes, Full};
-use super::engine::{Backing, Family, Stamp, write_header};
+use super::engine::{Backing, Part, Stamp, write_header};
 use super::shadow::{Address as _, Prefix, Shadow};
 
 const WORDS: usize = PAGE_WORDS as usize;
@@ -36,12 +36,7 @@ pub(super) struct Generation6 {
 
 impl Generation6 {
     /// Compiles all of `shadow`.
-    pub(super) fn build(
-        shadow: &Shadow<u128>,
-        policy: &Policy,
-        stamp: Stamp,
-        backing: &dyn Backing,
-    ) -> Result<Self, Error> {
+    pub(super) fn build(shadow: &Shadow<u128>, stamp: Stamp, backing: &dyn Backing) -> Result<Self, Error> {
         let mut seed = stamp.seed;
         let mut sets = HashSet::new();
         let mut entries = 0;
@@ -56,7 +51,7 @@ impl Generation6 {
         loop {
             let mut new = Self::sized(entries * spare, sets.len(), seed, backing)?;
             if new.fill(shadow).is_ok() {
-                write_header(&new.area, policy, stamp, shadow.len());
+                write_header(&new.area, stamp, shadow.len());
                 return Ok(new);
             }
             seed = seed.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -72,7 +67,7 @@ impl Generation6 {
         let class_page = STASH_PAGE + 1;
         let gate_page = class_page + room.div_ceil(PAGE_WORDS);
         let bucket_page = gate_page + gate as u32;
-        let area = backing.area(Family::V6, (u64::from(bucket_page) + buckets) as usize * WORDS)?;
+        let area = backing.area(Part::V6, (u64::from(bucket_page) + buckets) as usize * WORDS)?;
         let gate = Geometry { base: gate_page, extent: gate as u32 - 1 };
         let classes = Geometry { base: class_page * PAGE_WORDS, extent: room };
         area.store(header::CLASSES as usize, classes.pack());

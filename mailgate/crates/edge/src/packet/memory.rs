@@ -1,31 +1,31 @@
 //! The stand-in without a kernel: the same words, the same lookup, asked at accept.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
+use mailgate_common::Facts;
 use mailgate_lists::Change;
-use mailgate_model::Clock;
+use mailgate_model::{Clock, Timestamp};
 
 use super::area::Area;
-use super::engine::{Backing, Current, Engine, Family};
-use super::{Applied, Error, Listeners, PacketFilter, Status, Verdict, Where};
+use super::engine::{Backing, News, Part};
+use super::shared::Shared;
+use super::{Applied, Error, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
+use crate::firewall::RuleSet;
 
 /// The packet filter in user space.
 pub struct Memory {
     reason: String,
-    engine: Mutex<Engine>,
-    current: RwLock<Current>,
+    shared: Shared,
 }
 
 impl Memory {
     /// An empty filter; `reason` is shown by `status`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, reason: String) -> Self {
-        Self {
-            reason,
-            engine: Mutex::new(Engine::new(Box::new(Anonymous), clock)),
-            current: RwLock::default(),
-        }
+        Self { reason, shared: Shared::new(Box::new(Anonymous), clock, RuleSet::default()) }
     }
 }
 
@@ -33,25 +33,70 @@ impl Memory {
 struct Anonymous;
 
 impl Backing for Anonymous {
-    fn area(&self, _: Family, words: usize) -> Result<Area, Error> {
+    fn area(&self, _: Part, words: usize) -> Result<Area, Error> {
         Area::anonymous(words).map_err(|source| Error::kernel("memory for the tables", source))
     }
 
-    fn publish(&self, _: Family, _: Option<&Area>) -> Result<(), Error> {
+    fn publish(&self, _: &News<'_>, _: Option<Duration>) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn confirm(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn roll_back(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn interface(&self, _: &str) -> u32 {
+        0
     }
 }
 
 impl PacketFilter for Memory {
     fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = engine.apply(changes);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = engine.current();
-        applied
+        self.shared.apply(changes)
     }
 
     fn verdict(&self, source: IpAddr) -> Verdict {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).verdict(source)
+        self.shared.verdict(source)
+    }
+
+    fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
+        self.shared.explain(source, facts)
+    }
+
+    fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
+        self.shared.protect(networks)
+    }
+
+    fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        self.shared.set_rules(rules, within)
+    }
+
+    fn confirm(&self) -> Result<bool, Error> {
+        self.shared.confirm()
+    }
+
+    fn roll_back(&self) -> Result<bool, Error> {
+        self.shared.roll_back()
+    }
+
+    fn unconfirmed(&self) -> Option<Timestamp> {
+        self.shared.unconfirmed()
+    }
+
+    fn tick(&self) -> Result<bool, Error> {
+        self.shared.tick()
+    }
+
+    fn rules(&self) -> Vec<RuleRow> {
+        self.shared.rules(|_| (0, 0))
+    }
+
+    fn rule_set(&self) -> RuleSet {
+        self.shared.rule_set()
     }
 
     fn set_listeners(&self, _: Listeners, _: Listeners) -> Result<(), Error> {
@@ -59,9 +104,8 @@ impl PacketFilter for Memory {
     }
 
     fn status(&self) -> Status {
-        let (generation, entries4, entries6) =
-            self.engine.lock().unwrap_or_else(PoisonError::into_inner).figures();
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let (generation, entries4, entries6) = self.shared.engine().figures();
+        let current = self.shared.current();
         Status {
             acts: Where::Memory,
             reason: Some(self.reason.clone()),

@@ -6,13 +6,16 @@
 mod area;
 mod classes;
 mod config;
+mod current;
 mod engine;
 mod error;
 mod generation4;
 mod generation6;
 mod memory;
 mod plan4;
+mod ruleset;
 mod shadow;
+mod shared;
 mod slots4;
 mod status;
 #[cfg(feature = "ebpf")]
@@ -21,9 +24,14 @@ pub mod xdp;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ipnet::IpNet;
+use mailgate_common::Facts;
 use mailgate_lists::{Action, Change, TableName};
-use mailgate_model::Clock;
+use mailgate_model::{Clock, Timestamp};
+
+use crate::firewall::{Effective, RuleSet};
 
 pub use config::{Config, Mode};
 pub use error::Error;
@@ -37,6 +45,36 @@ pub struct Verdict {
     pub action: Option<Action>,
     /// The tables that hold the source, in the order of configuration.
     pub tables: Vec<TableName>,
+    /// The rule that decides; `None` when none concerns it.
+    pub rule: Option<String>,
+    /// What that rule does.
+    pub done: Option<mailgate_common::Action>,
+}
+
+/// A rule in force, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleRow {
+    /// Its place in the order, from 0.
+    pub number: u32,
+    /// The rule and where it comes from.
+    pub effective: Effective,
+    /// Packets it decided.
+    pub packets: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// What a source of a table that counts has sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hit {
+    /// The source.
+    pub source: IpAddr,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When the last one came.
+    pub last: Timestamp,
 }
 
 /// The listening sockets of one station, one per family: a socket bound to an IPv6 address takes no IPv4, whatever its
@@ -83,6 +121,83 @@ pub trait PacketFilter: Send + Sync + 'static {
     /// # Errors
     /// When the kernel refuses a socket, usually because it does not listen yet.
     fn set_listeners(&self, reception: Listeners, edge: Listeners) -> Result<(), Error>;
+
+    /// What would be done with a packet, or with a connection, of this source: for explanations.
+    fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
+        let _ = facts;
+        self.verdict(source)
+    }
+
+    /// Networks whose packets pass whatever tables and rules say: our own, the gateway, administrators. Those of loopback
+    /// are left out. Replaces those of the call before; the next packet sees it.
+    ///
+    /// # Errors
+    /// As [`PacketFilter::apply`].
+    fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
+        let _ = networks;
+        Ok(())
+    }
+
+    /// Puts rules into force, all at once; before the first reload they wait for it. With `within` they are taken back
+    /// after that time unless [`PacketFilter::confirm`] is called: by the kernel itself, should the daemon end before.
+    ///
+    /// # Errors
+    /// A table or interface that is not there, too many rules, an earlier change that waits for its confirmation; the
+    /// rules of before stay in force.
+    fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        let _ = (rules, within);
+        Ok(())
+    }
+
+    /// Keeps the rules that wait for it; whether there were any.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn confirm(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Takes the rules back that wait for a confirmation; whether there were any.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn roll_back(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Until when the rules in force wait for a confirmation.
+    fn unconfirmed(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// To be called every second or so: takes back what was not confirmed in time (then `true`), looks for interfaces
+    /// that came.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn tick(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// The rules in force, in their order.
+    fn rules(&self) -> Vec<RuleRow> {
+        Vec::new()
+    }
+
+    /// The rules as meant, as they were given.
+    fn rule_set(&self) -> RuleSet {
+        RuleSet::default()
+    }
+
+    /// What the sources of tables that count have sent, in no order; of very many sources only the last ones.
+    fn hits(&self) -> Vec<Hit> {
+        Vec::new()
+    }
+
+    /// Forgets what these sources have sent.
+    fn forget_hits(&self, sources: &[IpAddr]) {
+        let _ = sources;
+    }
 
     /// How the filter stands.
     fn status(&self) -> Status;

@@ -19,6 +19,8 @@ pub struct Counted {
     pub name: &'static str,
     /// Packets or connections.
     pub count: u64,
+    /// Bytes of the packets.
+    pub bytes: u64,
 }
 
 /// How the packet filter stands.

@@ -9,13 +9,22 @@ use mailgate_model::{ManualClock, Timestamp};
 use proptest::prelude::*;
 
 use super::area::Area;
-use super::engine::{Backing, Engine, Family};
-use super::{Memory, PacketFilter, Verdict};
+use super::engine::{Backing, Engine, News, Part};
+use super::{Memory, PacketFilter};
+use crate::firewall::RuleSet;
+
+/// What is done with a source, and the tables that hold it.
+type Said = (Option<Action>, Vec<TableName>);
 
 const ACTIONS: [Action; 4] = [Action::Bypass, Action::Drop, Action::Reject, Action::Tarpit];
 
 fn name(n: usize) -> TableName {
     TableName::parse(&format!("t{n}")).unwrap()
+}
+
+fn said(filter: &Memory, ip: IpAddr) -> Said {
+    let verdict = filter.verdict(ip);
+    (verdict.action, verdict.tables)
 }
 
 /// Tables as lists of entries, asked one by one.
@@ -26,16 +35,13 @@ struct Naive(Vec<Listed>);
 type Listed = (Action, Vec<(IpNet, bool)>);
 
 impl Naive {
-    fn verdict(&self, ip: IpAddr) -> Verdict {
+    fn verdict(&self, ip: IpAddr) -> Said {
         let holds = |entries: &[(IpNet, bool)]| {
             let around = entries.iter().filter(|(net, _)| net.contains(&ip));
             around.max_by_key(|(net, _)| net.prefix_len()).is_some_and(|(_, hole)| !hole)
         };
         let hits: Vec<usize> = (0..self.0.len()).filter(|n| holds(&self.0[*n].1)).collect();
-        Verdict {
-            action: hits.iter().map(|n| self.0[*n].0).min(),
-            tables: hits.iter().map(|n| name(*n)).collect(),
-        }
+        (hits.iter().map(|n| self.0[*n].0).min(), hits.iter().map(|n| name(*n)).collect())
     }
 
     fn add(&mut self, table: usize, net: IpNet, hole: bool) {
@@ -135,7 +141,7 @@ fn probes() -> impl Strategy<Value = Vec<IpAddr>> {
 
 fn same(filter: &Memory, naive: &Naive, probes: &[IpAddr]) -> Result<(), TestCaseError> {
     for ip in naive.boundaries().iter().chain(probes) {
-        prop_assert_eq!(filter.verdict(*ip), naive.verdict(*ip), "of {}", ip);
+        prop_assert_eq!(said(filter, *ip), naive.verdict(*ip), "of {}", ip);
     }
     Ok(())
 }
@@ -267,7 +273,7 @@ fn many_sets_of_tables_over_large_prefixes_use_slots_for_whole_blocks() {
     let check = |naive: &Naive| {
         for ip in (0x0a00_0000..0x0a10_1000_u32).step_by(0x80).chain(0x0a00_0000..0x0a00_1000) {
             let ip = Ipv4Addr::from(ip).into();
-            assert_eq!(filter.verdict(ip), naive.verdict(ip), "{ip}");
+            assert_eq!(said(&filter, ip), naive.verdict(ip), "{ip}");
         }
     };
     check(&naive);
@@ -351,7 +357,7 @@ fn more_tables_than_bits_are_refused_and_the_old_ones_stay() {
 struct Scarce(Arc<std::sync::atomic::AtomicBool>);
 
 impl Backing for Scarce {
-    fn area(&self, _: Family, words: usize) -> Result<Area, super::Error> {
+    fn area(&self, _: Part, words: usize) -> Result<Area, super::Error> {
         if self.0.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(super::Error::kernel(
                 "memory for the tables",
@@ -361,15 +367,31 @@ impl Backing for Scarce {
         Ok(Area::anonymous(words).unwrap())
     }
 
-    fn publish(&self, _: Family, _: Option<&Area>) -> Result<(), super::Error> {
+    fn publish(&self, _: &News<'_>, _: Option<std::time::Duration>) -> Result<(), super::Error> {
         Ok(())
+    }
+
+    fn confirm(&self) -> Result<(), super::Error> {
+        Ok(())
+    }
+
+    fn roll_back(&self) -> Result<(), super::Error> {
+        Ok(())
+    }
+
+    fn interface(&self, _: &str) -> u32 {
+        0
     }
 }
 
 #[test]
 fn changes_that_found_no_memory_are_in_force_after_the_next_call_that_does() {
     let scarce = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut engine = Engine::new(Box::new(Scarce(Arc::clone(&scarce))), Arc::new(ManualClock::default()));
+    let mut engine = Engine::new(
+        Box::new(Scarce(Arc::clone(&scarce))),
+        Arc::new(ManualClock::default()),
+        RuleSet::default(),
+    );
     engine.apply(vec![Change::Reload(tables(Vec::new()).snapshot())]).unwrap();
     let add = |text: &str| Change::Add(name(1), entry(text.parse().unwrap(), false));
     let says = |engine: &Engine, ip: &str| engine.current().verdict(ip.parse().unwrap()).action;
@@ -392,8 +414,8 @@ fn changes_that_found_no_memory_are_in_force_after_the_next_call_that_does() {
 #[test]
 fn a_local_network_passes_the_filter_whatever_table_drops_it() {
     let backing = Scarce(Arc::default());
-    let mut engine = Engine::new(Box::new(backing), Arc::new(ManualClock::default()));
-    engine.spare(&["10.1.0.0/16".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]);
+    let mut engine = Engine::new(Box::new(backing), Arc::new(ManualClock::default()), RuleSet::default());
+    engine.protect(&["10.1.0.0/16".parse().unwrap(), "127.0.0.0/8".parse().unwrap()]).unwrap();
     let drop = |text: &str| vec![(1, text.parse().unwrap(), false)];
     engine.apply(vec![Change::Reload(tables(drop("10.0.0.0/8")).snapshot())]).unwrap();
     let says = |engine: &Engine, ip: &str| engine.current().verdict(ip.parse().unwrap()).action;

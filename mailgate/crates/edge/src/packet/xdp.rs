@@ -1,39 +1,47 @@
 //! The filter in the kernel: loads and attaches the programs, fills their maps, leaves them in force when we end.
 
 mod attach;
+mod maps;
 mod pins;
 pub mod sys;
 
-use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use aya::maps::{MapData, PerCpuArray};
+use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::{SkLookup, Xdp as XdpProgram};
 use aya::{Ebpf, EbpfLoader};
-use mailgate_common::{
-    Counter, LINE_WORDS, LISTENER_EDGE, LISTENER_RECEPTION, PAGE_WORDS, PORT_WORDS, SETTING_STEER_LOOPBACK,
-    header, names, port_place,
-};
+use ipnet::IpNet;
+use mailgate_common::{Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, names, setting};
 use mailgate_lists::Change;
-use mailgate_model::Clock;
+use mailgate_model::{Clock, Timestamp};
 
-use super::area::Area;
-use super::engine::{Backing, Current, Engine, Family};
-use super::{Applied, Config, Counted, Error, Listeners, PacketFilter, Status, Verdict, Where};
+use super::shared::Shared;
+use super::{Applied, Config, Counted, Error, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
+use crate::firewall::RuleSet;
+use maps::Maps;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/filter.o"));
+
+/// Packets and bytes.
+type Count = [u64; 2];
+/// Packets, bytes and monotonic nanoseconds of the last one.
+type Source = [u64; 3];
 
 /// The packet filter in the kernel. Dropping it leaves the filter in force; see [`PacketFilter::detach`].
 pub struct Xdp {
     folder: PathBuf,
     interfaces: Vec<(String, &'static str)>,
-    engine: Mutex<Engine>,
-    current: RwLock<Current>,
+    shared: Shared,
+    clock: Arc<dyn Clock>,
     listeners: OwnedFd,
-    counters: PerCpuArray<MapData, u64>,
+    reasons: PerCpuArray<MapData, Count>,
+    rule_hits: PerCpuArray<MapData, Count>,
+    hits: Mutex<HashMap<MapData, [u64; 2], Source>>,
     /// Keeps programs and maps; the pins do so too.
     loaded: Mutex<Ebpf>,
 }
@@ -45,29 +53,28 @@ impl Xdp {
     /// [`Error`]; nothing that this call attached stays behind.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let folder = pins::prepare(&config.pin_dir, &config.folder())?;
-        let mut loaded = load(&folder)?;
+        let mut loaded = load(&folder, config)?;
         pins::adopt(&folder)?;
-        let [tables4, tables6, ports, settings, listeners] =
-            [names::TABLES4, names::TABLES6, names::PORTS, names::SETTINGS, names::LISTENERS]
-                .map(|name| pins::open(&folder.join(name)));
-        set_up(config, ports?.as_fd(), settings?.as_fd())?;
-        let counters = loaded
-            .take_map(names::COUNTERS)
-            .ok_or_else(|| Error::Program("it has no counters".to_owned()))
-            .and_then(|map| PerCpuArray::try_from(map).map_err(|error| Error::Program(error.to_string())))?;
-        let (tables4, tables6) = (tables4?, tables6?);
-        let earlier = generation_number(tables4.as_fd()).max(generation_number(tables6.as_fd()));
+        let backing = Maps::open(&folder)?;
+        backing.set(setting::STEER_LOOPBACK, config.steer_loopback.into())?;
+        let listeners = pins::open(&folder.join(names::LISTENERS))?;
+        let reasons = PerCpuArray::try_from(taken(&mut loaded, names::REASONS)?).map_err(refused)?;
+        let rule_hits = PerCpuArray::try_from(taken(&mut loaded, names::RULE_HITS)?).map_err(refused)?;
+        let hits = HashMap::try_from(taken(&mut loaded, names::HITS)?).map_err(refused)?;
+        let earlier = backing.newest();
         let interfaces = attach_all(&mut loaded, config, &folder)?;
-        let mut engine = Engine::new(Box::new(Maps { tables4, tables6 }), clock);
-        engine.continue_from(earlier);
-        engine.spare(&config.local);
+        let shared = Shared::new(Box::new(backing), Arc::clone(&clock), config.rules());
+        shared.engine().continue_from(earlier);
+        shared.protect(&config.local)?;
         Ok(Self {
             folder,
             interfaces,
-            engine: Mutex::new(engine),
-            current: RwLock::default(),
-            listeners: listeners?,
-            counters,
+            shared,
+            clock,
+            listeners,
+            reasons,
+            rule_hits,
+            hits: Mutex::new(hits),
             loaded: Mutex::new(loaded),
         })
     }
@@ -83,11 +90,21 @@ impl Xdp {
         fd.as_fd().try_clone_to_owned().map_err(|source| Error::kernel("descriptor", source))
     }
 
-    /// One counter, over all processors.
+    /// Packets (or connections) that met their end for this reason, over all processors.
     #[must_use]
-    pub fn counter(&self, counter: Counter) -> u64 {
-        self.counters.get(&(counter as u32), 0).map_or(0, |each| each.iter().sum())
+    pub fn counter(&self, reason: Reason) -> u64 {
+        sum(&self.reasons, reason as u32).0
     }
+}
+
+/// Packets and bytes over all processors.
+fn sum(map: &PerCpuArray<MapData, Count>, index: u32) -> (u64, u64) {
+    let Ok(each) = map.get(&index, 0) else { return (0, 0) };
+    each.iter().fold((0, 0), |(packets, bytes), [more, of_them]| (packets + more, bytes + of_them))
+}
+
+fn taken(loaded: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
+    loaded.take_map(name).ok_or_else(|| Error::Program(format!("it has no {name}")))
 }
 
 /// Removes what an instance left in the kernel, without opening it.
@@ -102,8 +119,9 @@ fn refused(error: impl std::fmt::Display) -> Error {
     Error::Program(error.to_string())
 }
 
-fn load(folder: &std::path::Path) -> Result<Ebpf, Error> {
+fn load(folder: &std::path::Path, config: &Config) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries(names::HITS, config.counted_sources.max(1));
     for name in names::MAPS {
         loader.map_pin_path(name, folder.join(name));
     }
@@ -146,24 +164,6 @@ where
     program.try_into().map_err(refused)
 }
 
-fn set_up(config: &Config, ports: BorrowedFd<'_>, settings: BorrowedFd<'_>) -> Result<(), Error> {
-    let mut words = vec![0_u64; PORT_WORDS as usize];
-    for port in &config.reception_ports {
-        let (word, bit) = port_place(*port);
-        if let Some(word) = words.get_mut(word as usize) {
-            *word |= bit;
-        }
-    }
-    let write = |map, key: u32, value: u64| {
-        sys::map_update(map, &key.to_ne_bytes(), &value.to_ne_bytes())
-            .map_err(|source| Error::kernel("settings", source))
-    };
-    for (key, word) in (0..).zip(words) {
-        write(ports, key, word)?;
-    }
-    write(settings, SETTING_STEER_LOOPBACK, config.steer_loopback.into())
-}
-
 fn attach_all(
     loaded: &mut Ebpf,
     config: &Config,
@@ -183,54 +183,77 @@ fn attach_all(
     Ok(interfaces)
 }
 
-/// Number of the generation in an array of maps; 0 when there is none.
-fn generation_number(tables: BorrowedFd<'_>) -> u64 {
-    let Ok(Some(id)) = sys::map_lookup_u32(tables, 0) else { return 0 };
-    let Ok(map) = sys::map_by_id(id) else { return 0 };
-    Area::of_map(header::WORDS as usize, map).map_or(0, |area| area.load(header::GENERATION as usize))
-}
-
-/// Generations in maps of the kernel.
-struct Maps {
-    tables4: OwnedFd,
-    tables6: OwnedFd,
-}
-
-impl Backing for Maps {
-    fn area(&self, family: Family, words: usize) -> Result<Area, Error> {
-        let (name, line) = match family {
-            Family::V4 => ("generation4", LINE_WORDS),
-            Family::V6 => ("generation6", PAGE_WORDS),
-        };
-        let lines = u32::try_from(words / line as usize).unwrap_or(u32::MAX);
-        sys::generation_map(name, line * 8, lines)
-            .and_then(|map| Area::of_map(words, map))
-            .map_err(|source| Error::kernel("memory for the tables", source))
-    }
-
-    fn publish(&self, family: Family, area: Option<&Area>) -> Result<(), Error> {
-        let tables = match family {
-            Family::V4 => &self.tables4,
-            Family::V6 => &self.tables6,
-        };
-        let done = match area.and_then(Area::map_fd) {
-            Some(map) => sys::map_update_fd(tables.as_fd(), 0, map),
-            None => sys::map_delete(tables.as_fd(), 0),
-        };
-        done.map_err(|source| Error::kernel("switching to the new tables", source))
-    }
-}
-
 impl PacketFilter for Xdp {
     fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = engine.apply(changes);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = engine.current();
-        applied
+        self.shared.apply(changes)
     }
 
     fn verdict(&self, source: IpAddr) -> Verdict {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).verdict(source)
+        self.shared.verdict(source)
+    }
+
+    fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
+        self.shared.explain(source, facts)
+    }
+
+    fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
+        self.shared.protect(networks)
+    }
+
+    fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        self.shared.set_rules(rules, within)
+    }
+
+    fn confirm(&self) -> Result<bool, Error> {
+        self.shared.confirm()
+    }
+
+    fn roll_back(&self) -> Result<bool, Error> {
+        self.shared.roll_back()
+    }
+
+    fn unconfirmed(&self) -> Option<Timestamp> {
+        self.shared.unconfirmed()
+    }
+
+    fn tick(&self) -> Result<bool, Error> {
+        self.shared.tick()
+    }
+
+    fn rules(&self) -> Vec<RuleRow> {
+        self.shared.rules(|number| sum(&self.rule_hits, number))
+    }
+
+    fn rule_set(&self) -> RuleSet {
+        self.shared.rule_set()
+    }
+
+    fn hits(&self) -> Vec<Hit> {
+        let (now, uptime) = (self.clock.now(), maps::monotonic());
+        let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |([high, low], [packets, bytes, last]): ([u64; 2], Source)| {
+            let ago = Duration::from_nanos(uptime.saturating_sub(last));
+            let source = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+            Hit {
+                source: IpAddr::V6(source).to_canonical(),
+                packets,
+                bytes,
+                last: Timestamp::from_millis(now.millis().saturating_sub(ago.as_millis() as i64)),
+            }
+        };
+        hits.iter().filter_map(Result::ok).map(row).collect()
+    }
+
+    fn forget_hits(&self, sources: &[IpAddr]) {
+        let mut hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in sources {
+            let bits = match source {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+                IpAddr::V6(ip) => ip.to_bits(),
+            };
+            // One that is not there has nothing to forget.
+            let _ = hits.remove(&[(bits >> 64) as u64, bits as u64]);
+        }
     }
 
     fn set_listeners(&self, reception: Listeners, edge: Listeners) -> Result<(), Error> {
@@ -251,11 +274,12 @@ impl PacketFilter for Xdp {
     }
 
     fn status(&self) -> Status {
-        let (generation, entries4, entries6) =
-            self.engine.lock().unwrap_or_else(PoisonError::into_inner).figures();
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let counters =
-            Counter::ALL.iter().map(|(counter, name)| Counted { name, count: self.counter(*counter) });
+        let (generation, entries4, entries6) = self.shared.engine().figures();
+        let current = self.shared.current();
+        let counters = Reason::ALL.iter().map(|reason| {
+            let (count, bytes) = sum(&self.reasons, *reason as u32);
+            Counted { name: reason.name(), count, bytes }
+        });
         Status {
             acts: Where::Kernel,
             reason: None,

@@ -47,7 +47,9 @@ impl PacketFilter for Tables {
     fn verdict(&self, ip: IpAddr) -> Verdict {
         let tables = self.0.lock().unwrap();
         match tables.get(&ip) {
-            Some((action, tables)) => Verdict { action: Some(*action), tables: tables.clone() },
+            Some((action, tables)) => {
+                Verdict { action: Some(*action), tables: tables.clone(), ..Verdict::default() }
+            }
             None => Verdict::default(),
         }
     }

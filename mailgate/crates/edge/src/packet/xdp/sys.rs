@@ -142,6 +142,19 @@ pub fn map_lookup_u32(map: BorrowedFd<'_>, key: u32) -> io::Result<Option<u32>> 
     }
 }
 
+/// A value of eight bytes; `None` when there is none.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_lookup_u64(map: BorrowedFd<'_>, key: u32) -> io::Result<Option<u64>> {
+    let key = key.to_ne_bytes();
+    let mut value = [0_u8; 8];
+    match Attr::new().fd(0, map).address(8, &key).address(16, value.as_mut_ptr()).call(MAP_LOOKUP_ELEM) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        done => done.map(|_| Some(u64::from_ne_bytes(value))),
+    }
+}
+
 /// The map with this id.
 ///
 /// # Errors

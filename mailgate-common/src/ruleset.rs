@@ -1,0 +1,238 @@
+//! The rules in memory, and which of them concern a packet.
+//!
+//! A rule is a bit. Each condition of a packet (its tables, its port, its interface) names the set of rules that it
+//! satisfies; their intersection is the set of rules that match, and its lowest bit is the first of them. So a packet
+//! costs the same whether there are two rules or sixty-four.
+//!
+//! Memory is one array of lines of eight words, like a generation of tables, replaced as a whole.
+
+use crate::layout::{Line, Lines};
+use crate::packet::{ICMP, ICMP6, TCP, UDP};
+
+/// Rules at most: the bits of a word.
+pub const RULES: u32 = 64;
+/// The number of "no rule": the default decided.
+pub const NO_RULE: u32 = RULES;
+/// Interfaces that rules can name.
+pub const INTERFACES: u32 = 64;
+/// Ports that can be answered with SYN cookies.
+pub const COOKIE_PORTS: u32 = 4;
+
+/// Words of a line of a ruleset.
+pub const RULE_LINE_WORDS: u32 = 8;
+
+/// Words of the first two lines.
+pub mod head {
+    /// Version of the layout; anything else is no ruleset.
+    pub const MAGIC_WORD: u32 = 0;
+    /// Value of [`MAGIC_WORD`]: "mgrules", with the version in the last byte.
+    pub const MAGIC: u64 = 0x6d67_7275_6c65_7301;
+    /// Number of the ruleset; rises.
+    pub const NUMBER: u32 = 1;
+    /// What is switched on: see [`super::option`].
+    pub const OPTIONS: u32 = 2;
+    /// Rules without a condition on tables, and those that only name tables to be absent from.
+    pub const BASE: u32 = 3;
+    /// Rules that end the search; the others are limits.
+    pub const TERMINAL: u32 = 4;
+    /// Rules whose packets are logged.
+    pub const LOG: u32 = 5;
+    /// Tables that count per entry.
+    pub const COUNTED: u32 = 6;
+    /// Ports answered with SYN cookies: four of 16 bits, 0 for none.
+    pub const COOKIES: u32 = 7;
+    /// Rules of each action, in the order of [`crate::Action`]: pass, drop, reject, tarpit, greylist.
+    pub const ACTIONS: u32 = 8;
+}
+
+/// Bits of [`head::OPTIONS`].
+pub mod option {
+    /// What no rule concerns is dropped instead of passed.
+    pub const DEFAULT_DROP: u64 = 1;
+    /// Some rule names an interface.
+    pub const INTERFACES: u64 = 1 << 1;
+    /// Packets that no honest peer sends are dropped.
+    pub const SCRUB: u64 = 1 << 2;
+    /// Sources that cannot come in are dropped.
+    pub const MARTIANS: u64 = 1 << 3;
+    /// Sources without any way back are dropped.
+    pub const REVERSE_PATH_LOOSE: u64 = 1 << 4;
+    /// Sources whose way back is another interface are dropped.
+    pub const REVERSE_PATH_STRICT: u64 = 1 << 5;
+    /// Listed sources of a tarpit rule are held in the kernel.
+    pub const TARPIT: u64 = 1 << 6;
+    /// Some rule is a limit.
+    pub const LIMITS: u64 = 1 << 7;
+    /// Without the edge, unknown sources are refused at reception instead of left to whoever is bound.
+    pub const DOWN_DROPS: u64 = 1 << 8;
+    /// Our own addresses as source are dropped (the routes are mirrored).
+    pub const OWN_SOURCE: u64 = 1 << 9;
+}
+
+const TABLES_LINE: u32 = 2;
+const INTERFACES_LINE: u32 = 18;
+const PROTOCOLS_LINE: u32 = 50;
+const ICMP_LINE: u32 = 82;
+const ICMP6_LINE: u32 = 114;
+const LIMITS_LINE: u32 = 146;
+const TCP_LINE: u32 = 192;
+const UDP_LINE: u32 = TCP_LINE + 8192;
+/// Lines of a ruleset.
+pub const RULESET_LINES: u32 = UDP_LINE + 8192;
+/// Words of a limit.
+pub const LIMIT_WORDS: u32 = 4;
+
+/// Index of the word of the rules that want table `bit`; the next word has those that want it absent.
+#[must_use]
+#[inline(always)]
+pub const fn table_word(bit: u32) -> u32 {
+    TABLES_LINE * 8 + (bit & 63) * 2
+}
+
+/// Index of the first of four words of interface place `n`: number of the interface, rules that it satisfies.
+#[must_use]
+#[inline(always)]
+pub const fn interface_word(n: u32) -> u32 {
+    INTERFACES_LINE * 8 + (n & (INTERFACES - 1)) * 4
+}
+
+/// Index of the word of a protocol other than TCP, UDP and ICMP.
+#[must_use]
+#[inline(always)]
+pub const fn protocol_word(protocol: u8) -> u32 {
+    PROTOCOLS_LINE * 8 + protocol as u32
+}
+
+/// Index of the word of an ICMP type.
+#[must_use]
+#[inline(always)]
+pub const fn icmp_word(protocol: u8, kind: u8) -> u32 {
+    (if protocol == ICMP6 { ICMP6_LINE } else { ICMP_LINE }) * 8 + kind as u32
+}
+
+/// Index of the first of the four words of the limit of a rule.
+#[must_use]
+#[inline(always)]
+pub const fn limit_word(rule: u32) -> u32 {
+    LIMITS_LINE * 8 + (rule & (RULES - 1)) * LIMIT_WORDS
+}
+
+/// Index of the word of a destination port.
+#[must_use]
+#[inline(always)]
+pub const fn port_word(protocol: u8, port: u16) -> u32 {
+    (if protocol == UDP { UDP_LINE } else { TCP_LINE }) * 8 + port as u32
+}
+
+/// Word `at` of a ruleset; 0 beyond the end.
+#[inline(always)]
+pub fn rule_word<M: Lines>(rules: &M, at: u32) -> u64 {
+    match rules.line(at / 8) {
+        Some(line) => line.word(at % 8),
+        None => 0,
+    }
+}
+
+/// Is this a ruleset of this layout?
+#[inline(always)]
+pub fn is_ruleset<M: Lines>(rules: &M) -> bool {
+    rule_word(rules, head::MAGIC_WORD) == head::MAGIC
+}
+
+/// What rules look at, besides tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Destination port of TCP and UDP.
+    pub port: u16,
+    /// Type of an ICMP message.
+    pub kind: u8,
+    /// Whether port or type are known; later fragments have none.
+    pub known: bool,
+    /// Number of the interface the packet came in by.
+    pub interface: u32,
+}
+
+impl Facts {
+    /// Those of a new TCP connection to a local port.
+    #[must_use]
+    #[inline(always)]
+    pub const fn connection(port: u16, interface: u32) -> Self {
+        Self { protocol: TCP, port, kind: 0, known: true, interface }
+    }
+}
+
+/// The rules that concern a packet whose source is in the tables of `set`: bit n is rule n.
+#[inline(always)]
+pub fn matching<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
+    let Some(first) = rules.line(0) else { return 0 };
+    let at = match facts.protocol {
+        TCP | UDP if facts.known => port_word(facts.protocol, facts.port),
+        ICMP | ICMP6 if facts.known => icmp_word(facts.protocol, facts.kind),
+        _ => protocol_word(facts.protocol),
+    };
+    let mut matched = rule_word(rules, at);
+    if matched == 0 {
+        return 0;
+    }
+    let (mut wanted, mut unwanted) = (first.word(head::BASE), 0);
+    let mut rest = set;
+    // At most as often as there are tables; the bound is for the kernel's verifier.
+    for _ in 0..64 {
+        if rest == 0 {
+            break;
+        }
+        let at = table_word(rest.trailing_zeros());
+        if let Some(line) = rules.line(at / 8) {
+            wanted |= line.word(at % 8);
+            unwanted |= line.word(at % 8 + 1);
+        }
+        rest &= rest - 1;
+    }
+    matched &= wanted & !unwanted;
+    if first.word(head::OPTIONS) & option::INTERFACES != 0 {
+        matched &= of_interface(rules, facts.interface);
+    }
+    matched
+}
+
+/// The rules that an interface satisfies: those of its place, or of one of the three behind it.
+#[inline(always)]
+fn of_interface<M: Lines>(rules: &M, interface: u32) -> u64 {
+    for n in 0..INTERFACE_TRIES {
+        let at = interface_word(interface.wrapping_add(n));
+        if let Some(line) = rules.line(at / 8)
+            && line.word(at % 8) == interface as u64
+        {
+            return line.word(at % 8 + 1);
+        }
+    }
+    rule_word(rules, OTHER_INTERFACES)
+}
+
+/// Places that are tried for an interface.
+pub const INTERFACE_TRIES: u32 = 4;
+/// Index of the word of the rules that an interface satisfies which no rule names.
+pub const OTHER_INTERFACES: u32 = 15;
+
+/// Number of the lowest rule of a set that is not empty.
+#[must_use]
+#[inline(always)]
+pub const fn first_rule(matched: u64) -> u32 {
+    matched.trailing_zeros()
+}
+
+/// The limits that hold for a new connection: those before the first rule that ends the search, so that what passes
+/// without conditions has no limit either.
+#[inline(always)]
+pub fn limit_rules<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
+    let Some(first) = rules.line(0) else { return 0 };
+    if first.word(head::OPTIONS) & option::LIMITS == 0 {
+        return 0;
+    }
+    let matched = matching(rules, set, facts);
+    let ends = matched & first.word(head::TERMINAL);
+    let before = if ends == 0 { u64::MAX } else { (ends & ends.wrapping_neg()) - 1 };
+    matched & !first.word(head::TERMINAL) & before
+}

@@ -1,0 +1,30 @@
+//! The words of the map of settings.
+
+/// Not 0 when connections through loopback are steered too.
+pub const STEER_LOOPBACK: u32 = 0;
+
+/// Which of the two slots of tables and rules is in force, and until when: see [`slot`].
+pub const SLOT: u32 = 1;
+
+/// What is traced: see [`crate::event::trace`].
+pub const TRACE: u32 = 2;
+
+/// Words of the map; more than are used, so that a new one does not change its shape.
+pub const WORDS: u32 = 32;
+
+/// Slots of tables and rules.
+pub const SLOTS: u32 = 2;
+
+/// The word of [`SLOT`]: the slot in the lowest bit; above it, when not 0, the time (nanoseconds of the monotonic
+/// clock) after which the other slot is in force. So a change that nobody confirms takes itself back, daemon or no.
+#[must_use]
+pub const fn slot_word(slot: u32, deadline: u64) -> u64 {
+    deadline << 1 | (slot & 1) as u64
+}
+
+/// The slot in force at a time, which is only asked for when there is a deadline.
+#[inline(always)]
+pub fn slot(word: u64, now: impl FnOnce() -> u64) -> u32 {
+    let (slot, deadline) = ((word & 1) as u32, word >> 1);
+    if deadline != 0 && now() >= deadline { slot ^ 1 } else { slot }
+}

@@ -1,0 +1,83 @@
+//! What lookups in user space use: the same words as the kernel, through the same code.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mailgate_common::ruleset::RULE_LINE_WORDS;
+use mailgate_common::{
+    Action as Done, Decision, Facts, LINE_WORDS, NO_RULE, PAGE_WORDS, decide, lookup4, lookup6,
+};
+use mailgate_lists::{Action, TableName};
+
+use super::Verdict;
+use super::area::Area;
+use crate::firewall::Effective;
+
+/// Tables and rules in force.
+#[derive(Clone, Default)]
+pub(super) struct Current {
+    pub(super) area4: Option<Arc<Area>>,
+    pub(super) area6: Option<Arc<Area>>,
+    pub(super) rules: Option<Arc<Area>>,
+    pub(super) effective: Arc<[Effective]>,
+    pub(super) tables: Arc<[(TableName, Action)]>,
+    /// The port that [`Current::verdict`] is about.
+    pub(super) reception: u16,
+}
+
+impl Current {
+    /// As [`super::PacketFilter::verdict`].
+    pub(super) fn verdict(&self, source: IpAddr) -> Verdict {
+        self.explain(source, &Facts::connection(self.reception, 0))
+    }
+
+    /// As [`super::PacketFilter::explain`].
+    pub(super) fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
+        let set = self.set(source);
+        let decision = match &self.rules {
+            Some(rules) => {
+                decide(&rules.view::<{ RULE_LINE_WORDS as usize }>(), set, facts, |matched| matched)
+            }
+            None => Decision { action: None, rule: NO_RULE },
+        };
+        let action = match decision.action {
+            Some(Done::Pass) => Some(Action::Bypass),
+            Some(Done::Drop) => Some(Action::Drop),
+            Some(Done::Reject) => Some(Action::Reject),
+            Some(Done::Tarpit) => Some(Action::Tarpit),
+            Some(Done::Greylist | Done::Limit) | None => None,
+        };
+        let holds = |n: usize| set >> n & 1 == 1;
+        let names = self.tables.iter().enumerate().filter(|(n, _)| holds(*n));
+        Verdict {
+            action,
+            tables: names.map(|(_, (name, _))| name.clone()).collect(),
+            rule: self.effective.get(decision.rule as usize).map(|one| one.rule.name.clone()),
+            done: decision.action,
+        }
+    }
+
+    /// The tables that hold an address.
+    fn set(&self, source: IpAddr) -> u64 {
+        match source.to_canonical() {
+            IpAddr::V4(ip) => self
+                .area4
+                .as_ref()
+                .map_or(0, |area| lookup4(&area.view::<{ LINE_WORDS as usize }>(), ip.into())),
+            IpAddr::V6(ip) => self.area6.as_ref().map_or(0, |area| {
+                let address = u128::from(ip);
+                lookup6(&area.view::<{ PAGE_WORDS as usize }>(), (address >> 64) as u64, address as u64)
+            }),
+        }
+    }
+
+    /// Bytes of the compiled tables.
+    pub(super) fn bytes(&self) -> u64 {
+        [&self.area4, &self.area6].into_iter().flatten().map(|area| area.bytes()).sum()
+    }
+
+    /// Names of the tables, in order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.tables.iter().map(|(name, _)| name.to_string()).collect()
+    }
+}
