@@ -13,7 +13,7 @@ use mailgate_edge::packet::Config;
 use mailgate_edge::packet::xdp::{OBJECT, sys};
 
 use crate::Result;
-use crate::place::{INSIDE, Place};
+use crate::place::Place;
 
 /// How long filling took and what memory it cost.
 #[derive(Clone, Copy, Default)]
@@ -123,10 +123,10 @@ impl Gear {
         Ok(sys::test_run(program.fd()?.as_fd(), &[0; 64], &mut [], repeat)?.1)
     }
 
-    /// Puts a program onto the device inside, in the driver, as long as this value lives.
-    pub(crate) fn attach(&mut self, name: &str, place: &Place) -> Result<()> {
+    /// Puts a program onto a device inside, in the driver, as long as this value lives.
+    pub(crate) fn attach(&mut self, name: &str, place: &Place, device: &str) -> Result<()> {
         let program = self.program(name)?;
-        place.within(|| Ok(program.attach(INSIDE, XdpMode::Driver).map(drop)?))
+        place.within(|| Ok(program.attach(device, XdpMode::Driver).map(drop)?))
     }
 
     /// What the LPM_TRIE filter does with unlisted and with listed sources.

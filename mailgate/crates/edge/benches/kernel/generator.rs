@@ -13,10 +13,11 @@ use aya::{Ebpf, EbpfLoader};
 use mailgate_edge::packet::xdp::OBJECT;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use crate::Result;
-use crate::place::MAC;
+use crate::addresses::Random;
+use crate::place::{MAC, run};
 
 /// Frames that the kernel makes at once.
 const BATCH: u32 = 64;
@@ -40,7 +41,35 @@ impl Cost {
     }
 }
 
-/// Sends SYNs to port 25 from a list of sources, over and over.
+/// What is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    pub(crate) to: [u8; 4],
+    /// The flags of TCP.
+    pub(crate) flags: u8,
+}
+
+impl Segment {
+    const SYN: u8 = 2;
+    const ACK: u8 = 16;
+
+    /// The beginning of a connection to an address of nobody.
+    pub(crate) fn syn() -> Self {
+        Self { to: NOBODY, flags: Self::SYN }
+    }
+
+    /// The middle of a connection that does not exist, to an address of nobody.
+    pub(crate) fn ack() -> Self {
+        Self { to: NOBODY, flags: Self::ACK }
+    }
+
+    /// The beginning of a connection to this address.
+    pub(crate) fn syn_to(to: std::net::Ipv4Addr) -> Self {
+        Self { to: to.octets(), flags: Self::SYN }
+    }
+}
+
+/// Sends segments to port 25 from a list of sources, over and over.
 pub(crate) struct Generator {
     loaded: Ebpf,
     words: Array<MapData, u32>,
@@ -48,8 +77,8 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// With these sources, in this order; at least one. `to`: the destination, if not nobody.
-    pub(crate) fn new(sources: &[u32], to: Option<[u8; 4]>) -> Result<Self> {
+    /// With these sources, in this order; at least one.
+    pub(crate) fn new(sources: &[u32], segment: Segment) -> Result<Self> {
         let count = u32::try_from(sources.len())?;
         let mut loaded = EbpfLoader::new().map_max_entries("BENCH_SOURCES", count).load(OBJECT)?;
         let program: &mut Xdp =
@@ -61,7 +90,7 @@ impl Generator {
         }
         let mut words: Array<_, u32> = loaded.take_map("BENCH_GENERATOR").ok_or("no words")?.try_into()?;
         words.set(0, count, 0)?;
-        Ok(Self { loaded, words, frame: frame(to.unwrap_or(NOBODY)) })
+        Ok(Self { loaded, words, frame: frame(segment) })
     }
 
     /// Sends so many through the interface with this index, on the processor `cpu`.
@@ -105,6 +134,11 @@ impl Generator {
         })
     }
 
+    /// Sends other segments from now on.
+    pub(crate) fn change(&mut self, segment: Segment) {
+        self.frame = frame(segment);
+    }
+
     fn burst(&self, packets: u32) -> Result<()> {
         let program: &Xdp = self.loaded.program("bench_generate").ok_or("no generator")?.try_into()?;
         program.test_run(TestRunOptions {
@@ -115,6 +149,18 @@ impl Generator {
         })?;
         Ok(())
     }
+}
+
+/// Keeps the processor `cpu` busy with nothing until `done`; what that cost.
+pub(crate) fn spin(cpu: usize, done: &AtomicBool) -> Result<Cost> {
+    let count = || {
+        let mut random = Random(1);
+        while !done.load(Ordering::Relaxed) {
+            std::hint::black_box(random.next());
+        }
+        Ok(())
+    };
+    metered(cpu, count).map(|((), cost)| cost)
 }
 
 /// Does something on the calling thread, tied to a processor; what that cost.
@@ -130,11 +176,13 @@ fn metered<T>(cpu: usize, work: impl FnOnce() -> Result<T>) -> Result<(T, Cost)>
     Ok((done, cost))
 }
 
-/// Ties the calling thread to a processor.
-fn pin(cpu: usize) -> nix::Result<()> {
+/// Ties the calling thread to a processor and puts it before everybody else there, as the interrupts of a device would
+/// be that bring packets.
+fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
+    sched_setaffinity(Pid::from_raw(0), &set)?;
+    run("renice", &["-n", "-20", "-p", &gettid().to_string()]).map(drop)
 }
 
 /// Processor time of the calling thread.
@@ -163,14 +211,14 @@ pub(crate) fn run_time(pid: Option<u32>) -> Duration {
     Duration::from_nanos(first.unwrap_or(0))
 }
 
-/// A SYN to port 25. Source, identification and low half of the sequence number are zero; the generator fills them in
+/// A segment to port 25. Source, identification and low half of the sequence number are zero; the generator fills them in
 /// so that both checksums stay right.
-fn frame(destination: [u8; 4]) -> Vec<u8> {
+fn frame(Segment { to: destination, flags }: Segment) -> Vec<u8> {
     let mut segment = [0_u8; 20];
     segment[..2].copy_from_slice(&40_000_u16.to_be_bytes());
     segment[2..4].copy_from_slice(&25_u16.to_be_bytes());
     segment[12] = 5 << 4;
-    segment[13] = 2; // SYN
+    segment[13] = flags;
     segment[14..16].copy_from_slice(&65_535_u16.to_be_bytes());
     // The pseudo header: no source, destination, protocol, length (RFC 9293 §3.1).
     let checksum = checksum(&[&destination, &[0, 6, 0, 20], &segment]);

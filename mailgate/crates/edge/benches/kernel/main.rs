@@ -30,7 +30,7 @@ use crate::gear::Gear;
 use crate::lookups::{Family, Ours};
 use crate::packets::{Effort, Lanes};
 use crate::place::Home;
-use crate::report::{Report, progress};
+use crate::report::{Report, circumstances, progress};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -95,6 +95,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let wanted = Wanted::read()?;
+    circumstances();
     let home = Home::enter()?;
     for peer in peers::Peer::ALL {
         let versions = peer.versions();

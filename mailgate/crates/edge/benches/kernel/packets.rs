@@ -8,7 +8,7 @@ use mailgate_model::ManualClock;
 
 use crate::Result;
 use crate::gear::Gear;
-use crate::generator::Generator;
+use crate::generator::{Generator, Segment};
 use crate::peers::{Peer, Rest};
 use crate::place::{Home, INSIDE, Place};
 use crate::report::{Listing, Report, Subject, cell};
@@ -26,17 +26,26 @@ pub(crate) const TRIE: &str = "LPM_TRIE";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Case {
     ListedDropped,
+    /// Not the first packet of a connection: whether the connection lives has to be asked.
+    ListedAckDropped,
     UnlistedDropped,
     UnlistedPassed,
     Bypassed,
 }
 
 impl Case {
-    const ALL: [Case; 4] = [Case::ListedDropped, Case::UnlistedDropped, Case::UnlistedPassed, Case::Bypassed];
+    const ALL: [Case; 5] = [
+        Case::ListedDropped,
+        Case::ListedAckDropped,
+        Case::UnlistedDropped,
+        Case::UnlistedPassed,
+        Case::Bypassed,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Case::ListedDropped => "listed, dropped",
+            Case::ListedAckDropped => "listed, ACK, dropped",
             Case::UnlistedDropped => "unlisted, dropped",
             Case::UnlistedPassed => "unlisted, passed",
             Case::Bypassed => "bypassed",
@@ -44,11 +53,16 @@ impl Case {
     }
 
     fn is_from_listed(self) -> bool {
-        matches!(self, Case::ListedDropped | Case::Bypassed)
+        matches!(self, Case::ListedDropped | Case::ListedAckDropped | Case::Bypassed)
     }
 
-    fn drops(self) -> bool {
+    /// Whether netfilter takes part: it judges all segments alike.
+    fn is_for_peers(self) -> bool {
         matches!(self, Case::ListedDropped | Case::UnlistedDropped)
+    }
+
+    fn segment(self) -> Segment {
+        if self == Case::ListedAckDropped { Segment::ack() } else { Segment::syn() }
     }
 }
 
@@ -147,7 +161,7 @@ impl Lanes {
     /// Those who take part in a case.
     fn entrants(&mut self, case: Case, with_peers: bool) -> Vec<Entrant<'_>> {
         let (floor, ours) = match case {
-            Case::ListedDropped => (&mut self.drop, Some(&mut self.ours.lane)),
+            Case::ListedDropped | Case::ListedAckDropped => (&mut self.drop, Some(&mut self.ours.lane)),
             Case::UnlistedDropped => (&mut self.drop, None),
             Case::UnlistedPassed => (&mut self.pass, Some(&mut self.ours.lane)),
             Case::Bypassed => (&mut self.pass, Some(&mut self.bypass.lane)),
@@ -155,7 +169,7 @@ impl Lanes {
         let mut entrants = vec![Entrant { column: 0, lane: floor }];
         entrants.extend(ours.map(|lane| Entrant { column: 1, lane }));
         entrants.push(Entrant { column: 2, lane: &mut self.trie });
-        if case.drops() && with_peers {
+        if case.is_for_peers() && with_peers {
             for (peer, lane) in &mut self.peers {
                 let column = Peer::ALL.iter().position(|other| other == peer).unwrap_or(0);
                 entrants.push(Entrant { column: 3 + column, lane });
@@ -166,12 +180,12 @@ impl Lanes {
 
     /// Programs onto the devices that have none of our own.
     fn attach(&self, gear: &mut Gear) -> Result<()> {
-        gear.attach("bench_drop", &self.drop.place)?;
-        gear.attach("bench_pass", &self.pass.place)?;
-        gear.attach("bench_trie", &self.trie.place)?;
+        gear.attach("bench_drop", &self.drop.place, INSIDE)?;
+        gear.attach("bench_pass", &self.pass.place, INSIDE)?;
+        gear.attach("bench_trie", &self.trie.place, INSIDE)?;
         for (_, lane) in &self.peers {
             // Without a program on it, a veth pair of this kind does not take in frames.
-            gear.attach("bench_pass", &lane.place)?;
+            gear.attach("bench_pass", &lane.place, INSIDE)?;
         }
         Ok(())
     }
@@ -206,14 +220,16 @@ impl Lanes {
             self.fill(listed)?;
         }
         let sample = listed.get(..listed.len().min(1_000_000)).unwrap_or(listed);
-        let mut from_listed = (!sample.is_empty()).then(|| Generator::new(sample, None)).transpose()?;
-        let mut from_others = Generator::new(strangers, None)?;
+        let mut from_listed =
+            (!sample.is_empty()).then(|| Generator::new(sample, Segment::syn())).transpose()?;
+        let mut from_others = Generator::new(strangers, Segment::syn())?;
         let mut least = [[None::<f64>; COLUMNS.len()]; Case::ALL.len()];
         for _ in 0..effort.rounds {
             for (case, least) in Case::ALL.into_iter().zip(&mut least) {
                 let others = Some(&mut from_others);
                 let sender = if case.is_from_listed() { from_listed.as_mut() } else { others };
                 let Some(sender) = sender else { continue };
+                sender.change(case.segment());
                 let unlisted = if case == Case::UnlistedPassed { PASS } else { DROP };
                 gear.verdicts(unlisted, if case == Case::Bypassed { PASS } else { DROP })?;
                 for Entrant { column, lane } in self.entrants(case, with_peers) {
@@ -266,7 +282,7 @@ pub(crate) fn listing(effort: Effort) -> Listing {
         "{NANOSECONDS} (processor time from making it until it is dropped; least of {} interleaved runs of {})",
         effort.rounds, effort.packets
     );
-    let mut columns = vec![("case", 18), ("set", 9), ("entries", 9)];
+    let mut columns = vec![("case", 20), ("set", 9), ("entries", 9)];
     columns.extend(COLUMNS.map(|name| (name, name.len().max(8))));
     Listing::new(title, 2, &columns)
 }

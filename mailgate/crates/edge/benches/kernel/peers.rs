@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::Result;
-use crate::place::{INSIDE, run};
+use crate::place::{INSIDE, SECOND, run};
 
 /// A set of addresses in netfilter, and rules that drop its members.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Peer {
 pub(crate) enum Rest {
     /// Drop them.
     Drop,
-    /// Pass them; those of this network before the set is asked.
+    /// Pass them, those of this network before the set is asked; on both devices.
     Pass(&'static str),
 }
 
@@ -58,13 +58,15 @@ impl Peer {
             Peer::NftHash | Peer::NftInterval => {
                 let flags = if self == Peer::NftInterval { "flags interval\n" } else { "" };
                 let elements = if count == 0 { String::new() } else { elements(addresses) };
-                let (before, after) = match rest {
-                    Rest::Drop => (String::new(), "counter drop\n"),
-                    Rest::Pass(network) => (format!("ip saddr {network} accept\n"), ""),
+                let (devices, before, after) = match rest {
+                    Rest::Drop => (INSIDE.to_owned(), String::new(), "counter drop\n"),
+                    Rest::Pass(network) => {
+                        (format!("{INSIDE}, {SECOND}"), format!("ip saddr {network} accept\n"), "")
+                    }
                 };
                 format!(
                     "table netdev bench {{\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
-                     chain ingress {{\ntype filter hook ingress device \"{INSIDE}\" priority 0\n\
+                     chain ingress {{\ntype filter hook ingress devices = {{ {devices} }} priority 0\n\
                      {before}ip saddr @listed counter drop\n{after}}}\n}}\n"
                 )
             }
@@ -104,9 +106,8 @@ impl Peer {
         if self != Peer::Ipset {
             return Ok(());
         }
-        let add = |words: &[&str]| {
-            run("iptables", &[&["-t", "raw", "-A", "PREROUTING", "-i", INSIDE], words].concat()).map(drop)
-        };
+        let add =
+            |words: &[&str]| run("iptables", &[&["-t", "raw", "-A", "PREROUTING"], words].concat()).map(drop);
         if let Rest::Pass(network) = rest {
             add(&["-s", network, "-j", "ACCEPT"])?;
         }

@@ -11,6 +11,8 @@ use crate::Result;
 
 /// The device inside every place.
 pub(crate) const INSIDE: &str = "w1";
+/// The second one, where there is one.
+pub(crate) const SECOND: &str = "w2";
 /// Its hardware address.
 pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
@@ -44,18 +46,23 @@ impl Place {
         let there = current();
         setns(&home, CloneFlags::CLONE_NEWNET)?;
         let there = there?;
-        let path = format!("/proc/{}/fd/{}", std::process::id(), there.as_raw_fd());
-        ip(&format!("link add {outside} type veth peer name {INSIDE} netns {path}"))?;
+        let mut place = Self { home, there, interface: 0 };
+        place.interface = place.cable(outside, INSIDE)?;
+        Ok(place)
+    }
+
+    /// Lays a veth pair; the index of its end at home.
+    pub(crate) fn cable(&self, outside: &str, inside: &str) -> Result<u32> {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), self.there.as_raw_fd());
+        ip(&format!("link add {outside} type veth peer name {inside} netns {path}"))?;
         // Nothing but our frames: no address, hence no neighbour discovery.
         ip(&format!("link set {outside} addrgenmode none up"))?;
-        let interface = nix::net::if_::if_nametoindex(outside)?;
-        let place = Self { home, there, interface };
         let [a, b, c, d, e, f] = MAC;
-        place.within(|| {
-            ip(&format!("link set {INSIDE} address {a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x} addrgenmode none"))?;
-            ip(&format!("link set {INSIDE} up"))
+        self.within(|| {
+            ip(&format!("link set {inside} address {a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x} addrgenmode none"))?;
+            ip(&format!("link set {inside} up"))
         })?;
-        Ok(place)
+        Ok(nix::net::if_::if_nametoindex(outside)?)
     }
 
     /// Does something there with the calling thread.

@@ -33,6 +33,19 @@ struct Goal {
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    /// To be seen beside the others.
+    None,
+}
+
+impl Bound {
+    /// In words; the limit; whether `found` keeps to it.
+    fn judge(self, found: Option<f64>) -> (&'static str, Option<f64>, Option<bool>) {
+        match self {
+            Bound::AtMost(limit) => ("at most", Some(limit), found.map(|found| found <= limit)),
+            Bound::AtLeast(limit) => ("at least", Some(limit), found.map(|found| found >= limit)),
+            Bound::None => ("", None, None),
+        }
+    }
 }
 
 /// Everything that was measured.
@@ -59,17 +72,11 @@ impl Report {
     pub(crate) fn print_goals(&self) {
         println!("\ngoals");
         for Goal { text, found, bound } in &self.goals {
-            let (words, met) = match (*bound, *found) {
-                (Bound::AtMost(limit), found) => {
-                    (format!("at most  {limit}"), found.map(|found| found <= limit))
-                }
-                (Bound::AtLeast(limit), found) => {
-                    (format!("at least {limit}"), found.map(|found| found >= limit))
-                }
-            };
+            let (words, limit, met) = bound.judge(*found);
+            let limit = limit.map_or(String::new(), |limit| limit.to_string());
             let found = found.map_or("not measured".to_owned(), |found| format!("{found:.2}"));
             let verdict = met.map_or("-", |met| if met { "met" } else { "missed" });
-            println!("  {text:66} {words:14} found {found:>12}  {verdict}");
+            println!("  {text:68} {words:8} {limit:>4} found {found:>12}  {verdict}");
         }
     }
 
@@ -86,11 +93,8 @@ impl Report {
             .goals
             .iter()
             .map(|goal| {
-                let (kind, limit, met) = match goal.bound {
-                    Bound::AtMost(limit) => ("at most", limit, goal.found.map(|found| found <= limit)),
-                    Bound::AtLeast(limit) => ("at least", limit, goal.found.map(|found| found >= limit)),
-                };
-                json!({ "goal": goal.text, kind: limit, "found": goal.found, "met": met })
+                let (bound, limit, met) = goal.bound.judge(goal.found);
+                json!({ "goal": goal.text, "bound": bound, "limit": limit, "found": goal.found, "met": met })
             })
             .collect();
         let all = json!({ "figures": figures, "goals": goals });
@@ -128,6 +132,19 @@ impl Listing {
         for row in &self.rows {
             line(&mut row.iter().map(String::as_str));
         }
+    }
+}
+
+/// Where and beside what it is measured.
+pub(crate) fn circumstances() {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let release = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().next().unwrap_or("?");
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    println!("Linux {}, {processors} processors, load before it {load}", release.trim());
+    if load.parse().is_ok_and(|load: f64| load > 0.5) {
+        println!("other work runs on this machine: the figures are worse than they would be, ratios less so");
     }
 }
 
