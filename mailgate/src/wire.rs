@@ -2,6 +2,8 @@
 //!
 //! The numbers are those of docs/architecture.md. Stations that may not know each other meet here and nowhere else.
 
+mod edge_only;
+mod ground;
 mod handoff;
 mod listeners;
 mod pump;
@@ -9,64 +11,46 @@ mod records;
 mod running;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mailgate_delivery::{LocalAgent, RemoteAgent, Routes};
-use mailgate_edge::{Edge, packet};
-use mailgate_lists::Lists;
-use mailgate_model::{Clock, IdGenerator};
+use mailgate_edge::Edge;
+use mailgate_edge::config::Behind;
+use mailgate_model::IdGenerator;
 use mailgate_msgauth::Verifier;
-use mailgate_net::{Resolver, SystemClock, Tls};
 use mailgate_queue::Queue;
-use mailgate_store::{Greylist, Mailboxes, Spool};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use mailgate_store::{Mailboxes, Spool};
 
+use self::ground::Ground;
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
 
 pub use handoff::ToReception;
 pub use records::Records;
-pub use running::{Ports, Running};
+pub use running::{Mail, Ports, Running};
 
-/// How long the start waits for the tables before mail is received without them.
-const TABLES_PATIENCE: Duration = Duration::from_secs(20);
-/// How often certificate files are looked at.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Constructs every station and joins them; returns when all listen.
+/// Constructs every station that the configuration wants and joins them; returns when all listen.
 ///
 /// # Errors
 /// What could not be opened, in one sentence.
 pub async fn start(config: Config) -> Result<Running, Failure> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let ids = Arc::new(IdGenerator::new(std::process::id().wrapping_mul(0x9E37_79B9)));
-    let shutdown = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let hostname = config.own_name().map_err(|message| Failure { message, exit: exit::CONFIG })?;
+    match config.edge.behind {
+        Behind::Own => whole(config).await,
+        Behind::Foreign => edge_only::start(config).await,
+    }
+}
 
-    // Ground: state, names, certificates.
+/// Every station of the path.
+async fn whole(config: Config) -> Result<Running, Failure> {
+    // Ground: state, names, certificates; and 1, the kernel filter, fed by the lists.
+    let Ground {
+        clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready, ..
+    } = Ground::open(&config).await?;
+    let ids = Arc::new(IdGenerator::new(std::process::id().wrapping_mul(0x9E37_79B9)));
     let people = Records::open(&config, &clock)?;
-    let tls = Tls::open(&config.net.tls, &config.state_dir, &hostname).map_err(system)?;
-    tasks.spawn(watch_certificates(tls.clone(), shutdown.clone()));
-    let resolver = Resolver::new(&config.net.resolver).map_err(system)?;
     let spool = Spool::open(config.state_dir.join("spool"), Arc::clone(&clock)).map_err(system)?;
     let mailboxes = Mailboxes::open(&config.state_dir.join("mailboxes"), &hostname, Arc::clone(&clock))
         .map_err(system)?;
-    let greylist =
-        Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
-
-    // 1. Kernel filter, fed by the lists.
-    let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
-    let filter = packet::open(&spared, Arc::clone(&clock));
-    let (lists, changes) =
-        Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
-            .map_err(system)?;
-    let told = lists.clone();
-    let applied = move |is_in_force| told.applied(is_in_force);
-    let tables_ready =
-        pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
 
     // 5 to 9. Reception: message authentication, relay right, durable commit.
     let learn = handoff::ToEdge::default();
@@ -136,20 +120,17 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
         shutdown: shutdown.clone(),
     });
 
-    // Mail is received only once the tables are in force: a restart opens no gap.
-    if tokio::time::timeout(TABLES_PATIENCE, tables_ready).await.is_err() {
-        tracing::warn!(target: "mailgate", event = "tables", "not ready after {} s; receiving without them", TABLES_PATIENCE.as_secs());
-    }
-    let doors = listeners::Doors { edge: Arc::clone(&edge), smtp, imap, tls, clock: Arc::clone(&clock), ids };
+    tables_ready.wait().await;
+    let mail = listeners::Mail { smtp, imap };
+    let doors =
+        listeners::Doors { edge: Arc::clone(&edge), mail: Some(mail), tls, clock: Arc::clone(&clock), ids };
     let ports = listeners::open(&config, &doors, &*filter, &tasks, &shutdown)?;
-    let running = Running { edge, greylist, lists, queue, filter, people, ports, tasks, shutdown, clock };
+    let mail = Some(Mail { queue, people });
+    let running =
+        Running { edge, greylist, lists, mail, foreign: None, filter, ports, tasks, shutdown, clock };
     running.open_control(&config).await?;
     tracing::info!(target: "mailgate", event = "started", ports = %running.ports(), filter = running.filter_sentence());
     Ok(running)
-}
-
-async fn watch_certificates(tls: Tls, shutdown: CancellationToken) {
-    tls.watch(CERTIFICATE_INTERVAL, shutdown).await;
 }
 
 fn system(error: impl std::fmt::Display) -> Failure {

@@ -27,6 +27,21 @@ impl Postfix {
     /// # Errors
     /// When Postfix is not installed or does not come up.
     pub fn start(namespace: &Namespace, folder: &Path, host: &str, domain: &str) -> Result<Postfix> {
+        Postfix::start_with(namespace, folder, host, domain, "", "")
+    }
+
+    /// The same with more lines in `main.cf` and `master.cf`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        namespace: &Namespace,
+        folder: &Path,
+        host: &str,
+        domain: &str,
+        main: &str,
+        master: &str,
+    ) -> Result<Postfix> {
         let program = find("postfix").ok_or_else(|| anyhow!("postfix is not installed"))?;
         let folder = folder.join("postfix");
         for name in ["etc", "spool", "lib", "mail"] {
@@ -36,8 +51,8 @@ impl Postfix {
         let user = nix::unistd::User::from_name("postfix")?.ok_or_else(|| anyhow!("no user postfix"))?;
         nix::unistd::chown(&folder.join("lib"), Some(user.uid), None)?;
         let certificate = Certificate::create(&folder.join("etc"), &[host])?;
-        fs::write(folder.join("etc/main.cf"), main_cf(&folder, host, domain, &certificate))?;
-        fs::write(folder.join("etc/master.cf"), MASTER_CF)?;
+        fs::write(folder.join("etc/main.cf"), main_cf(&folder, host, domain, &certificate) + main)?;
+        fs::write(folder.join("etc/master.cf"), format!("{MASTER_CF}{master}"))?;
 
         // Makes the folders of the queue.
         let mut check = Command::new(program);

@@ -4,13 +4,14 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use mailgate_accounts::Secret;
+use mailgate_edge::config::Behind;
+use mailgate_edge::foreign::Foreign;
 use mailgate_edge::packet::PacketFilter;
 use mailgate_edge::{Asked, Edge, Given, Query};
 use mailgate_lists::{Hit, Lists, TableName};
 use mailgate_model::{Clock, Domain, QueueId, Timestamp};
 use mailgate_msgauth::Algorithm;
 use mailgate_net::SystemClock;
-use mailgate_queue::Queue;
 use mailgate_store::greylist::Kind;
 use mailgate_store::spool::{Selection, Trace};
 use serde::Serialize;
@@ -19,7 +20,7 @@ use serde_json::json;
 use super::call::{Answer, Call, Failure, GreyKind};
 use crate::cli::exit;
 use crate::config::Place;
-use crate::wire::{Ports, Records};
+use crate::wire::{Mail, Ports, Records};
 
 /// Lines of `queue list`; a longer queue is looked at with `--json` and `jq`, page by page, later.
 const QUEUE_LINES: u32 = 10_000;
@@ -30,12 +31,12 @@ pub struct Answers {
     pub edge: Arc<Edge>,
     /// Tables and their sources.
     pub lists: Lists,
-    /// Accepted messages.
-    pub queue: Queue,
+    /// Queue and people, where mail is received here.
+    pub mail: Option<Mail>,
+    /// The mail server behind the edge, where it is another one.
+    pub foreign: Option<Foreign>,
     /// Where the tables act.
     pub filter: Arc<dyn PacketFilter>,
-    /// Domains, accounts, aliases, keys.
-    pub people: Records,
     /// Where the services listen.
     pub ports: Ports,
     /// When the daemon started.
@@ -50,7 +51,10 @@ impl Answers {
     /// Answers one call.
     pub async fn answer(&self, call: Call) -> Answer {
         if call.is_about_records() {
-            return records(&self.people, call).await;
+            return match &self.mail {
+                Some(mail) => records(&mail.people, call).await,
+                None => Answer::Failed(edge_only()),
+            };
         }
         let answered = match call {
             Call::Status => self.status().await,
@@ -80,7 +84,10 @@ impl Answers {
     }
 
     async fn status(&self) -> Result<Answer> {
-        let queue = self.queue.totals().await.map_err(temporary)?;
+        let queue = match &self.mail {
+            Some(mail) => Some(mail.queue.totals().await.map_err(temporary)?),
+            None => None,
+        };
         Ok(Answer::done(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "process": std::process::id(),
@@ -89,6 +96,7 @@ impl Answers {
             "filter": self.filter.status(),
             "edge": self.edge.statistics(),
             "queue": queue,
+            "foreign": self.foreign.as_ref().map(Foreign::status),
         })))
     }
 
@@ -135,8 +143,12 @@ impl Answers {
         })
     }
 
+    fn mail(&self) -> Result<&Mail> {
+        self.mail.as_ref().ok_or_else(edge_only)
+    }
+
     async fn queue(&self, call: Call) -> Result<Answer> {
-        let queue = &self.queue;
+        let queue = &self.mail()?.queue;
         let recipients = |count: usize, what: &str| {
             Answer::done(format!("{} {what}", counted(count, "recipient", "recipients")))
         };
@@ -170,10 +182,20 @@ impl Answers {
     /// What an order is for; an id that is not in the queue is a mistake, not nothing to do.
     async fn selected(&self, id: Option<QueueId>) -> Result<Selection> {
         let Some(id) = id else { return Ok(Selection::All) };
-        match self.queue.show(id).await.map_err(temporary)? {
+        match self.mail()?.queue.show(id).await.map_err(temporary)? {
             Trace::Queued(_) => Ok(Selection::Message(id)),
             Trace::Finished(_) | Trace::Unknown => Err(unknown_message(id)),
         }
+    }
+}
+
+/// The daemon has neither queue nor accounts.
+fn edge_only() -> Failure {
+    Failure {
+        message: "this is the edge alone ([edge] behind = \"foreign\"); messages, domains and accounts are with the mail \
+                  server behind it"
+            .to_owned(),
+        exit: exit::DATA,
     }
 }
 
@@ -184,6 +206,9 @@ fn unknown_message(id: QueueId) -> Failure {
 /// Answers a call about records while no daemon runs.
 pub async fn answer_records(place: &Place, call: Call) -> Answer {
     let opened = place.load().and_then(|config| {
+        if config.edge.behind == Behind::Foreign {
+            return Err(edge_only());
+        }
         let records = config.state_dir.join("records.db");
         // Looking must not make a state folder where somebody mistyped its name.
         if !records.exists() && !matches!(call, Call::DomainAdd { .. }) {

@@ -24,11 +24,17 @@ const EDGE_LIMITS: Limits = Limits { total: 200_000, per_source: 10_000 };
 #[derive(Clone)]
 pub(super) struct Doors {
     pub(super) edge: Arc<Edge>,
-    pub(super) smtp: Arc<mailgate_smtp::Server>,
-    pub(super) imap: Arc<imap::Server>,
+    pub(super) mail: Option<Mail>,
     pub(super) tls: Tls,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<IdGenerator>,
+}
+
+/// The stations behind the edge that serve connections, where they are ours.
+#[derive(Clone)]
+pub(super) struct Mail {
+    pub(super) smtp: Arc<mailgate_smtp::Server>,
+    pub(super) imap: Arc<imap::Server>,
 }
 
 /// Whether TLS begins with the connection (RFC 8314 §3) or by command.
@@ -50,6 +56,7 @@ impl Doors {
 
     async fn other(self, service: Service, begin: Begin, tcp: TcpStream, mut client: Client) {
         let session = self.session();
+        let Some(Mail { smtp, imap }) = &self.mail else { return };
         let stream = match begin {
             Begin::Plain => Stream::Plain(tcp),
             Begin::Tls => match self.tls.accept(tcp).await {
@@ -62,8 +69,8 @@ impl Doors {
         };
         client.tls = stream.tls_facts();
         match service {
-            Service::Imap => self.imap.serve(stream, client, session).await,
-            Service::Mx | Service::Msa => self.smtp.serve(service, stream, client, session).await,
+            Service::Imap => imap.serve(stream, client, session).await,
+            Service::Mx | Service::Msa => smtp.serve(service, stream, client, session).await,
         }
     }
 }
@@ -91,11 +98,7 @@ pub(super) fn open(
         imap: first_port(&imap),
         imap_tls: first_port(&imap_tls),
     };
-    for listener in mx.into_iter().chain(steered) {
-        let doors = doors.clone();
-        let serve = move |tcp, client| doors.clone().port_25(tcp, client);
-        tasks.spawn(mailgate_net::serve(listener, EDGE_LIMITS, shutdown.clone(), serve));
-    }
+    serve_port_25(mx.into_iter().chain(steered), doors, tasks, shutdown);
     let smtp = Limits { total: config.smtp.sessions, per_source: config.smtp.sessions_per_source };
     let access =
         Limits { total: config.access.imap.sessions, per_source: config.access.imap.sessions_per_source };
@@ -112,6 +115,29 @@ pub(super) fn open(
         }
     }
     Ok(ports)
+}
+
+/// Listens for what the kernel gives us of a port that another program has.
+pub(super) fn open_steered(
+    doors: &Doors,
+    filter: &dyn PacketFilter,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    serve_port_25(steered(filter).into_iter(), doors, tasks, shutdown);
+}
+
+fn serve_port_25(
+    listeners: impl Iterator<Item = TcpListener>,
+    doors: &Doors,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    for listener in listeners {
+        let doors = doors.clone();
+        let serve = move |tcp, client| doors.clone().port_25(tcp, client);
+        tasks.spawn(mailgate_net::serve(listener, EDGE_LIMITS, shutdown.clone(), serve));
+    }
 }
 
 /// The listeners to which the kernel gives unlisted and listed sources of port 25; bypassed ones reach the port itself.

@@ -27,11 +27,8 @@ impl Records {
     /// # Errors
     /// When folder or database cannot be opened.
     pub fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt as _;
+        super::ground::make_state_folder(config)?;
         let folder = &config.state_dir;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-            system(format!("the state folder {} could not be made: {error}", folder.display()))
-        })?;
         let records =
             mailgate_store::Records::open(folder.join("records.db"), Arc::clone(clock)).map_err(system)?;
         Ok(Self {

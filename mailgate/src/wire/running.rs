@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::Edge;
+use mailgate_edge::foreign::Foreign;
 use mailgate_edge::packet::{PacketFilter, Where};
 use mailgate_lists::Lists;
 use mailgate_model::{Address, Clock, Domain};
@@ -43,14 +44,23 @@ impl fmt::Display for Ports {
     }
 }
 
+/// The stations behind the edge, where they are ours.
+#[derive(Clone)]
+pub struct Mail {
+    /// Accepted messages.
+    pub queue: Queue,
+    /// Domains, accounts, aliases, keys.
+    pub people: Records,
+}
+
 /// Everything that runs.
 pub struct Running {
     pub(super) edge: Arc<Edge>,
     pub(super) greylist: Greylist,
     pub(super) lists: Lists,
-    pub(super) queue: Queue,
+    pub(super) mail: Option<Mail>,
+    pub(super) foreign: Option<Foreign>,
     pub(super) filter: Arc<dyn PacketFilter>,
-    pub(super) people: Records,
     pub(super) ports: Ports,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
@@ -84,9 +94,9 @@ impl Running {
         let answers = Arc::new(Answers {
             edge: Arc::clone(&self.edge),
             lists: self.lists.clone(),
-            queue: self.queue.clone(),
+            mail: self.mail.clone(),
+            foreign: self.foreign.clone(),
             filter: Arc::clone(&self.filter),
-            people: self.people.clone(),
             ports: self.ports,
             started: self.clock.now(),
             clock: Arc::clone(&self.clock),
@@ -109,7 +119,8 @@ impl Running {
         domain: &str,
         accounts: &[(Address, String)],
     ) -> Result<(), Failure> {
-        let people = &self.people.accounts;
+        let Some(Mail { people, .. }) = &self.mail else { return Ok(()) };
+        let people = &people.accounts;
         let domain = Domain::parse(domain).map_err(system)?;
         if !people.is_local(&domain).await.map_err(system)? {
             people.add_domain(&domain).await.map_err(system)?;
@@ -133,7 +144,9 @@ impl Running {
     /// Says goodbye to everybody and returns when all is on disk. What the kernel filter holds stays in force.
     pub async fn stop(self) {
         self.shutdown.cancel();
-        self.queue.stopped().await;
+        if let Some(Mail { queue, .. }) = &self.mail {
+            queue.stopped().await;
+        }
         self.tasks.close();
         if tokio::time::timeout(GOODBYE, self.tasks.wait()).await.is_err() {
             tracing::warn!(target: "mailgate", event = "stopped", "some sessions did not end in time");

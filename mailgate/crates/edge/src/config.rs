@@ -18,16 +18,32 @@ pub enum Mode {
     Off,
 }
 
+/// Who takes the mail of clients that may speak to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Behind {
+    /// Our own reception, which listens on port 25.
+    #[default]
+    Own,
+    /// The mail server that listens on port 25 of this host, whatever it is, and stays as it is. Nothing but the edge runs
+    /// then.
+    Foreign,
+}
+
 /// `[edge]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What becomes of unknown clients: `"classic"` or `"off"`. Default `"classic"`.
     pub mode: Mode,
+    /// Who takes the mail: `"own"`, or `"foreign"` for the mail server that has port 25 of this host. Default `"own"`.
+    pub behind: Behind,
     /// Networks that always go straight to reception, whatever tables or traps say: own hosts, relays, backup MXs.
     /// Addresses or CIDR. Default loopback; example `["127.0.0.0/8", "::1", "192.0.2.0/24"]`.
     #[serde(deserialize_with = "networks")]
     pub local: Vec<IpNet>,
+    /// `[edge.foreign]`: the mail server behind, where `behind = "foreign"`.
+    pub foreign: crate::foreign::config::ForeignConfig,
     /// `[edge.greylist]`.
     pub greylist: GreylistConfig,
     /// `[edge.traps]`.
@@ -46,6 +62,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
+            behind: Behind::default(),
+            foreign: crate::foreign::config::ForeignConfig::default(),
             local: vec![
                 IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)),
                 IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
@@ -193,7 +211,7 @@ impl Config {
     /// Everything that is wrong with the values, each with its key, what was found and what is expected.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.foreign_problems();
         let mut want = |right: bool, problem: String| {
             if !right {
                 problems.push(problem);
@@ -243,6 +261,30 @@ impl Config {
         }
         problems.extend(self.overload.problems());
         problems
+    }
+}
+
+impl Config {
+    fn foreign_problems(&self) -> Vec<String> {
+        match self.behind {
+            Behind::Own => {
+                let unused = self.foreign != crate::foreign::config::ForeignConfig::default();
+                let problem = "edge.behind: found \"own\", expected \"foreign\", because [edge.foreign] is about the mail \
+                               server behind the edge";
+                if unused { vec![problem.to_owned()] } else { Vec::new() }
+            }
+            Behind::Foreign => {
+                let mut problems = self.foreign.problems();
+                if self.packet.steer_loopback {
+                    problems.push(
+                        "edge.packet.steer_loopback: found true, expected false, because the edge itself reaches the \
+                         mail server through loopback (behind = \"foreign\")"
+                            .to_owned(),
+                    );
+                }
+                problems
+            }
+        }
     }
 }
 

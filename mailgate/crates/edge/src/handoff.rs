@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use mailgate_model::{Client, SessionId};
 use mailgate_net::Stream;
+use mailgate_proto::smtp::Offered;
 
 /// A connection on its way to reception, with everything the edge already said on the server's behalf.
 ///
@@ -32,4 +33,15 @@ pub struct Handover {
 pub trait Handoff: Send + Sync + 'static {
     /// Takes over at once; must not block. Serving goes on in a task of the server's own.
     fn hand_over(&self, handover: Handover);
+
+    /// Whether a session can go on there in its middle. When not, a client that qualifies hears that it may come again,
+    /// and its next connection is handed over untouched.
+    fn takes_sessions(&self) -> bool {
+        true
+    }
+
+    /// What the server offers after EHLO, if it offers not the same as the edge.
+    fn offers(&self) -> Option<Offered> {
+        None
+    }
 }

@@ -15,6 +15,7 @@ mod classify;
 pub mod config;
 mod error;
 pub mod firewall;
+pub mod foreign;
 pub mod greylist;
 mod handoff;
 mod limits;

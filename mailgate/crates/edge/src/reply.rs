@@ -68,6 +68,15 @@ pub(crate) fn deferred(wait: Duration) -> Reply {
     Reply::new(451, Status::new(4, 7, 1), "").with_text(format!("greylisted, try again in {seconds} seconds"))
 }
 
+/// To RCPT of a client that has passed and cannot go on in this session (RFC 6647 §5.1; IANA enhanced-status-codes
+/// 4.7.1).
+pub(crate) const COME_AGAIN: Reply =
+    Reply::new(451, Status::new(4, 7, 1), "You are known now, connect again and you are served at once");
+/// The server behind us does not answer, or does not want this connection (RFC 5321 §3.8; IANA
+/// enhanced-status-codes 4.3.2).
+pub(crate) const UNAVAILABLE: Reply =
+    Reply::new(421, Status::new(4, 3, 2), "Service not available for a moment, connect again");
+
 /// The last word of the tarpit: the messages of everything that lists the client (spamd(8)).
 pub(crate) fn last_word(word: LastWord, messages: &str) -> Reply {
     let text = messages.trim_end_matches('\n');

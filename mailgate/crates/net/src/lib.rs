@@ -22,7 +22,7 @@ pub use clock::SystemClock;
 pub use config::{Config, Pair, ResolverConfig, TlsConfig};
 pub use dial::{Source, dial};
 pub use error::{Error, LookupError};
-pub use resolver::{Mx, Resolver};
+pub use resolver::{Mx, Resolver, Reverse};
 pub use serve::{Limits, listen, serve};
 pub use stream::Stream;
 pub use tls::{PeerCertificate, Tls};

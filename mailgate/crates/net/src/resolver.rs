@@ -24,6 +24,15 @@ const CACHE_AGE_LIMIT: Duration = Duration::from_secs(3600);
 /// Longest time a no is believed: people mend a missing record while they watch.
 const NO_AGE_LIMIT: Duration = Duration::from_secs(120);
 
+/// The names that the DNS gives an address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reverse {
+    /// The first of its PTR records, true or not.
+    pub said: Option<String>,
+    /// The first that leads back to the address (RFC 8601 §2.7.3).
+    pub confirmed: Option<String>,
+}
+
 /// One mail exchanger of a domain (RFC 5321 §5.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mx {
@@ -160,27 +169,39 @@ impl Resolver {
     /// # Errors
     /// Only when the DNS could not say.
     pub async fn rdns(&self, ip: IpAddr) -> Result<Option<String>, LookupError> {
-        let confirmed = tokio::time::timeout(self.timeout, self.confirmed_name(ip.to_canonical())).await;
-        confirmed.unwrap_or_else(|_| Err(self.too_slow()))
+        self.reverse(ip).await.map(|reverse| reverse.confirmed)
     }
 
-    async fn confirmed_name(&self, ip: IpAddr) -> Result<Option<String>, LookupError> {
+    /// Both names of an address: the first that the DNS says, and the first that also leads back to it. All its
+    /// questions together stay within [`timeout`](Self::timeout).
+    ///
+    /// # Errors
+    /// Only when the DNS could not say.
+    pub async fn reverse(&self, ip: IpAddr) -> Result<Reverse, LookupError> {
+        let names = tokio::time::timeout(self.timeout, self.names_of(ip.to_canonical())).await;
+        names.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    async fn names_of(&self, ip: IpAddr) -> Result<Reverse, LookupError> {
         let names = match self.records_of(Name::from(ip), RecordType::PTR).await {
             Ok(records) => records,
-            Err(LookupError::NotFound) => return Ok(None),
+            Err(LookupError::NotFound) => return Ok(Reverse::default()),
             Err(error) => return Err(error),
         };
-        let mut failure = None;
+        let (mut said, mut failure) = (None, None);
         for name in names.iter().take(REVERSE_NAME_LIMIT) {
             let RData::PTR(ptr) = name else { continue };
             let host = host_text(&ptr.0);
             match self.addresses(&host).await {
-                Ok(addresses) if addresses.contains(&ip) => return Ok(Some(host)),
+                Ok(addresses) if addresses.contains(&ip) => {
+                    return Ok(Reverse { said: said.or_else(|| Some(host.clone())), confirmed: Some(host) });
+                }
                 Ok(_) | Err(LookupError::NotFound) => {}
                 Err(error) => failure = Some(error),
             }
+            said.get_or_insert(host);
         }
-        failure.map_or(Ok(None), Err)
+        failure.map_or(Ok(Reverse { said, confirmed: None }), Err)
     }
 
     async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, LookupError> {

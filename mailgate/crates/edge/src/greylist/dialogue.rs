@@ -1,7 +1,9 @@
 //! What an unknown client says and hears, without I/O: a mail server like ours that has accepted nobody yet.
 
 use mailgate_model::{Domain, Reply};
-use mailgate_proto::smtp::{Charset, Command, Extensions, Mail, Misbehaved, Rcpt, StartTls, reply as shared};
+use mailgate_proto::smtp::{
+    Charset, Command, Extensions, Mail, Misbehaved, Offered, Rcpt, StartTls, reply as shared,
+};
 
 use crate::reply;
 
@@ -31,6 +33,8 @@ pub(super) struct Dialogue {
     hostname: Domain,
     content_limit: usize,
     tls: Tls,
+    /// What the server behind us offers, if it is not of our house: we promise nothing that it would not keep.
+    behind: Option<Offered>,
     hello: Option<Hello>,
     mail: Option<(String, Mail)>,
 }
@@ -53,8 +57,8 @@ struct Hello {
 }
 
 impl Dialogue {
-    pub(super) fn new(hostname: Domain, content_limit: usize, tls: Tls) -> Self {
-        Self { hostname, content_limit, tls, hello: None, mail: None }
+    pub(super) fn new(hostname: Domain, content_limit: usize, tls: Tls, behind: Option<Offered>) -> Self {
+        Self { hostname, content_limit, tls, behind, hello: None, mail: None }
     }
 
     /// The accepted HELO or EHLO line.
@@ -110,7 +114,7 @@ impl Dialogue {
             },
             Command::Ehlo(name) => {
                 self.hello(line, name);
-                Reaction::Say(shared::ehlo(&self.hostname, &self.extensions()))
+                Reaction::Say(shared::ehlo_with(&self.hostname, &self.keywords()))
             }
             Command::Helo(name) => {
                 self.hello(line, name);
@@ -163,19 +167,29 @@ impl Dialogue {
         if self.mail.is_some() {
             return Reaction::Mistake(reply::MAIL_AGAIN);
         }
-        if mail.size.is_some_and(|size| size > self.content_limit as u64) {
+        if mail.size.is_some_and(|size| size > self.size_limit()) {
             return Reaction::Say(reply::TOO_LARGE);
         }
         self.mail = Some((String::from_utf8_lossy(line).into_owned(), mail));
         Reaction::Say(reply::SENDER_OK)
     }
 
-    fn extensions(&self) -> Extensions {
+    /// Largest content in octets.
+    fn size_limit(&self) -> u64 {
+        match &self.behind {
+            None => self.content_limit as u64,
+            // 0 is no fixed limit (RFC 1870 §4).
+            Some(behind) => behind.size.filter(|size| *size > 0).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn keywords(&self) -> Vec<String> {
         let starttls = match self.tls {
             Tls::Offered => StartTls::Offered,
             Tls::Active | Tls::Unavailable => StartTls::Hidden,
         };
-        Extensions::mx(self.content_limit, starttls)
+        let own = Extensions::mx(self.content_limit, starttls);
+        self.behind.as_ref().map_or_else(|| own.keywords(), |behind| own.keywords_behind(behind))
     }
 }
 
@@ -184,7 +198,7 @@ mod tests {
     use super::*;
 
     fn dialogue(tls: Tls) -> Dialogue {
-        Dialogue::new(Domain::parse("mx.example.org").unwrap(), 1000, tls)
+        Dialogue::new(Domain::parse("mx.example.org").unwrap(), 1000, tls, None)
     }
 
     /// Code of the reply, with what else happens.

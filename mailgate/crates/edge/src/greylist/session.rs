@@ -34,7 +34,7 @@ pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, sess
         stream,
         client,
         session,
-        dialogue: Dialogue::new(edge.hostname.clone(), edge.content_limit, tls),
+        dialogue: Dialogue::new(edge.hostname.clone(), edge.content_limit, tls, edge.handoff.offers()),
         lines: LineSplitter::commands(),
         input: BytesMut::new(),
         output: String::new(),
@@ -169,13 +169,13 @@ impl Session<'_> {
         let ip = self.client.ip();
         match edge.greylist.standing(ip) {
             // A parallel session of the same client qualified, or the administrator said so.
-            Standing::Passed(..) => return Err(End::HandOver(line)),
+            Standing::Passed(..) => return self.qualified(line),
             Standing::Trapped(..) => return Err(End::Tarpit(Why::Trapped)),
             Standing::Unknown => {}
         }
         if let Some(reason) = edge.trap_reason(&rcpt.path) {
             let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
-            return Err(if trapped { End::Tarpit(Why::Trapped) } else { End::HandOver(line) });
+            return if trapped { Err(End::Tarpit(Why::Trapped)) } else { self.qualified(line) };
         }
         let Some(mail) = self.dialogue.mail() else { return Ok(()) };
         let key = tuple(ip, &mail.path, &rcpt.path, &edge.config.greylist);
@@ -195,7 +195,7 @@ impl Session<'_> {
                     target: "edge", s = %self.session, event = "rcpt", ip = %ip, from = %said.reverse_path,
                     to = %said.forward_path, result = "passed", waited = waited.as_secs()
                 );
-                Err(End::HandOver(line))
+                self.qualified(line)
             }
             Some(Decision::Defer { grey, wait }) => {
                 edge.statistics.deferred();
@@ -208,6 +208,14 @@ impl Session<'_> {
             }
             None => Ok(()),
         }
+    }
+
+    /// The client may speak to the server: on this connection if that can be, else on its next one.
+    fn qualified(&mut self, line: BytesMut) -> Result<(), End> {
+        if self.edge.handoff.takes_sessions() {
+            return Err(End::HandOver(line));
+        }
+        self.react(Reaction::Say(reply::COME_AGAIN))
     }
 
     fn say(&mut self, reply: &Reply) {

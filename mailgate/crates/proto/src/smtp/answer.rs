@@ -50,6 +50,18 @@ impl Answer {
         self.code / 100
     }
 
+    /// The bytes for the wire, for whoever passes the answer on.
+    #[must_use]
+    pub fn to_wire(&self) -> String {
+        let mut wire = String::new();
+        let mut lines = self.lines.iter().peekable();
+        while let Some(line) = lines.next() {
+            let mark = if lines.peek().is_some() { '-' } else { ' ' };
+            wire.push_str(&format!("{}{mark}{line}\r\n", self.code));
+        }
+        wire
+    }
+
     /// Code and all lines in one, for logs and DSNs.
     #[must_use]
     pub fn one_line(&self) -> String {

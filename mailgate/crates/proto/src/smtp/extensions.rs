@@ -2,7 +2,7 @@
 
 use mailgate_model::{Domain, Reply};
 
-use super::reply;
+use super::{Offered, reply};
 
 /// Whether AUTH is offered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,26 @@ impl Extensions {
             lines.push("AUTH PLAIN LOGIN".to_owned());
         }
         lines
+    }
+
+    /// The keyword lines that a server behind us, which goes on with the session later, offers as well. `size` is then
+    /// that server's.
+    #[must_use]
+    pub fn keywords_behind(&self, behind: &Offered) -> Vec<String> {
+        let size = behind.size.and_then(|size| usize::try_from(size).ok());
+        let own = Self { size: size.unwrap_or(self.size), ..*self };
+        let offered = |line: &String| match line.split(' ').next().unwrap_or_default() {
+            "8BITMIME" => behind.eight_bit,
+            "CHUNKING" => behind.chunking,
+            "DSN" => behind.dsn,
+            "ENHANCEDSTATUSCODES" => behind.enhanced_status,
+            "PIPELINING" => behind.pipelining,
+            "SIZE" => behind.size.is_some(),
+            "SMTPUTF8" => behind.smtputf8,
+            "STARTTLS" => behind.starttls,
+            _ => false,
+        };
+        own.keywords().into_iter().filter(offered).collect()
     }
 
     /// The whole answer to EHLO.

@@ -13,10 +13,16 @@ pub fn greeting(hostname: &Domain) -> Reply {
 /// Our answer to EHLO (RFC 5321 §4.1.1.1).
 #[must_use]
 pub fn ehlo(hostname: &Domain, extensions: &Extensions) -> Reply {
+    ehlo_with(hostname, &extensions.keywords())
+}
+
+/// The same with these keyword lines.
+#[must_use]
+pub fn ehlo_with(hostname: &Domain, keywords: &[String]) -> Reply {
     let mut text = hostname.to_string();
-    for line in extensions.keywords() {
+    for line in keywords {
         text.push('\n');
-        text.push_str(&line);
+        text.push_str(line);
     }
     Reply::bare(250, "").with_text(text)
 }

@@ -356,6 +356,26 @@ fn our_answer_to_ehlo_reads_back() {
 }
 
 #[test]
+fn in_front_of_another_server_we_offer_what_both_have_and_its_size() {
+    let own = Extensions { size: 1, starttls: StartTls::Offered, sasl: Sasl::Offered };
+    let behind = Offered { size: Some(10_240_000), eight_bit: true, ..Offered::default() };
+    assert_eq!(own.keywords_behind(&behind), ["SIZE 10240000", "8BITMIME"]);
+    let behind = Offered { pipelining: true, starttls: true, dsn: true, ..Offered::default() };
+    assert_eq!(own.keywords_behind(&behind), ["PIPELINING", "DSN", "STARTTLS"]);
+    let hidden = Extensions::mx(1, StartTls::Hidden);
+    assert_eq!(hidden.keywords_behind(&behind), ["PIPELINING", "DSN"]);
+}
+
+#[test]
+fn an_answer_is_passed_on_as_it_came() {
+    for wire in
+        ["250 ok\r\n", "250-mx.example.org\r\n250-PIPELINING\r\n250 SIZE 1000\r\n", "450 4.7.1 later\r\n"]
+    {
+        assert_eq!(answers(wire.as_bytes()).unwrap()[0].to_wire(), wire);
+    }
+}
+
+#[test]
 fn refusals_carry_the_codes_of_their_kind_and_no_control_characters() {
     for (line, want) in [
         ("FOO", "500 5.5.1"),

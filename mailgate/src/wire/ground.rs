@@ -1,0 +1,92 @@
+//! What every kind of service stands on: state, names, certificates, tables and the kernel filter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailgate_edge::packet::{self, PacketFilter};
+use mailgate_lists::Lists;
+use mailgate_model::{Clock, Domain};
+use mailgate_net::{Resolver, SystemClock, Tls};
+use mailgate_store::Greylist;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{pump, system};
+use crate::admin::Failure;
+use crate::cli::exit;
+use crate::config::Config;
+
+/// How long the start waits for the tables before mail is received without them.
+const TABLES_PATIENCE: Duration = Duration::from_secs(20);
+/// How often certificate files are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The stations below all others.
+pub(super) struct Ground {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) shutdown: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) hostname: Domain,
+    pub(super) tls: Tls,
+    pub(super) resolver: Resolver,
+    pub(super) greylist: Greylist,
+    pub(super) filter: Arc<dyn PacketFilter>,
+    pub(super) lists: Lists,
+    pub(super) tables_ready: Ready,
+}
+
+/// Tells when the tables are in force.
+pub(super) struct Ready(oneshot::Receiver<()>);
+
+impl Ground {
+    pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let hostname = config.own_name().map_err(|message| Failure { message, exit: exit::CONFIG })?;
+        make_state_folder(config)?;
+
+        let tls = Tls::open(&config.net.tls, &config.state_dir, &hostname).map_err(system)?;
+        tasks.spawn(watch_certificates(tls.clone(), shutdown.clone()));
+        let resolver = Resolver::new(&config.net.resolver).map_err(system)?;
+        let greylist =
+            Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
+
+        // 1. Kernel filter, fed by the lists.
+        let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
+        let filter = packet::open(&spared, Arc::clone(&clock));
+        let (lists, changes) =
+            Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
+                .map_err(system)?;
+        let told = lists.clone();
+        let applied = move |is_in_force| told.applied(is_in_force);
+        let pumped = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
+        let tables_ready = Ready(pumped);
+        Ok(Self { clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready })
+    }
+}
+
+impl Ready {
+    /// Mail is received only once the tables are in force: a restart opens no gap.
+    pub(super) async fn wait(self) {
+        if tokio::time::timeout(TABLES_PATIENCE, self.0).await.is_err() {
+            tracing::warn!(target: "mailgate", event = "tables", "not ready after {} s; receiving without them", TABLES_PATIENCE.as_secs());
+        }
+    }
+}
+
+/// Made with mode 0700 if missing.
+pub(super) fn make_state_folder(config: &Config) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = &config.state_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| system(format!("the state folder {} could not be made: {error}", folder.display())))
+}
+
+async fn watch_certificates(tls: Tls, shutdown: CancellationToken) {
+    tls.watch(CERTIFICATE_INTERVAL, shutdown).await;
+}
