@@ -55,7 +55,7 @@ impl Ground {
 
         // 1. Kernel filter, fed by the lists.
         let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
-        let filter = packet::open(&spared, Arc::clone(&clock));
+        let filter = packet::open(&spared, Arc::clone(&clock)).map_err(system)?;
         let (lists, changes) =
             Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
                 .map_err(system)?;

@@ -80,8 +80,7 @@ impl Running {
         let status = self.filter.status();
         match (status.acts, status.reason) {
             (Where::Kernel, _) => {
-                let interfaces: Vec<String> =
-                    status.interfaces.iter().map(|(name, how)| format!("{name} ({how})")).collect();
+                let interfaces: Vec<String> = status.interfaces.iter().map(ToString::to_string).collect();
                 format!("The tables act in the kernel on {}.", interfaces.join(", "))
             }
             (Where::Memory, reason) => {

@@ -18,9 +18,13 @@ fn kernel_filter() {
 }
 
 #[cfg(feature = "ebpf")]
+mod coming;
+#[cfg(feature = "ebpf")]
 mod frames;
 #[cfg(feature = "ebpf")]
 mod packets;
+#[cfg(feature = "ebpf")]
+mod refusals;
 #[cfg(feature = "ebpf")]
 mod station;
 #[cfg(feature = "ebpf")]
@@ -29,5 +33,7 @@ mod steering;
 mod survival;
 #[cfg(feature = "ebpf")]
 mod swaps;
+#[cfg(feature = "ebpf")]
+mod upgrade;
 #[cfg(feature = "ebpf")]
 mod wire;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use ipnet::IpNet;
 use mailgate_edge::packet::xdp::Xdp;
-use mailgate_edge::packet::{Config, Mode};
+use mailgate_edge::packet::{Config, Mode, PacketFilter};
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 use mailgate_tests::Namespace;
@@ -42,6 +42,16 @@ pub(crate) fn config() -> Config {
 /// The filter, opened inside the calling thread's namespace.
 pub(crate) fn open(config: &Config) -> Result<Xdp> {
     Ok(Xdp::open(config, Arc::new(ManualClock::default()))?)
+}
+
+/// How the filter stands on each interface.
+pub(crate) fn ways(filter: &dyn PacketFilter) -> Vec<(String, &'static str)> {
+    filter.status().interfaces.iter().map(|each| (each.name.clone(), each.how.name())).collect()
+}
+
+/// The folder of the pins of an instance.
+pub(crate) fn pins(filter: &dyn PacketFilter) -> std::path::PathBuf {
+    filter.status().pins.expect("a folder of pins").into()
 }
 
 pub(crate) fn name(text: &str) -> TableName {

@@ -9,7 +9,7 @@ use mailgate_edge::packet::PacketFilter as _;
 use mailgate_lists::Change;
 use mailgate_tests::{Namespace, Network, Node};
 
-use crate::station::{config, entry, missing, name, open, tables};
+use crate::station::{config, entry, missing, name, open, tables, ways};
 
 pub(crate) const HUB: Node = node("hub", 53);
 pub(crate) const MX: Node = node("mx", 1);
@@ -45,7 +45,7 @@ fn native_xdp_makes_a_listed_host_unable_to_connect_while_another_connects() {
     let (give, take) = mpsc::channel();
     mx.within(move || -> Result<()> {
         let filter = open(&mailgate_edge::packet::Config { interfaces: vec!["eth0".into()], ..config() })?;
-        assert_eq!(filter.status().interfaces, [("eth0".to_owned(), "native")]);
+        assert_eq!(ways(&filter), [("eth0".to_owned(), "native")]);
         give.send(filter)?;
         Ok(())
     })

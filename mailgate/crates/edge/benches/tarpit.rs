@@ -46,7 +46,7 @@ impl PacketFilter for Everybody {
     }
 
     fn status(&self) -> packet::Status {
-        packet::open(&packet::Config::default(), Arc::new(SystemClock)).status()
+        packet::open(&packet::Config::default(), Arc::new(SystemClock)).expect("no instance in use").status()
     }
 
     fn detach(&self) -> Result<(), packet::Error> {

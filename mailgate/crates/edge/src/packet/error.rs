@@ -10,10 +10,20 @@ use mailgate_model::Permanence;
 #[non_exhaustive]
 pub enum Error {
     /// The interface has an XDP program of somebody else; usually because another filter runs on it.
-    #[error("interface {interface} already has an XDP program of another owner")]
+    #[error("interface {interface} already has an XDP program of another owner: {owner}; {}", foreign(.interface))]
     Foreign {
         /// The interface.
         interface: String,
+        /// Whose it is, as far as the kernel tells.
+        owner: String,
+    },
+    /// Another process has this instance; usually because the daemon runs already.
+    #[error("filter instance {instance:?} is in use by {}; stop it, or give this one another edge.packet.instance", named(.process.as_ref()))]
+    Held {
+        /// Name of the instance.
+        instance: String,
+        /// Id and name of the process, if it can be seen from here.
+        process: Option<(u32, String)>,
     },
     /// There is no such interface; usually because of a typing error, or it comes up later.
     #[error("there is no interface {0}")]
@@ -29,6 +39,9 @@ pub enum Error {
     /// The compiled program was refused; usually because the kernel is older than 5.10.
     #[error("the kernel does not take the program: {0}")]
     Program(String),
+    /// This host or the rights of this process lack something; the sentence says what, and what to do.
+    #[error("{0}")]
+    Missing(String),
     /// There are more rules than bits in a set; usually because every table implies one besides those configured.
     #[error(
         "{found} rules are in force (configured, of tables and built in), at most {} fit",
@@ -69,8 +82,10 @@ impl Error {
                 Permanence::Permanent
             }
             Self::Foreign { .. }
+            | Self::Held { .. }
             | Self::Interface(_)
             | Self::Kernel { .. }
+            | Self::Missing(_)
             | Self::Unconfirmed
             | Self::UnknownTable(_) => Permanence::Transient,
         }
@@ -78,5 +93,19 @@ impl Error {
 
     pub(super) fn kernel(step: impl Into<String>, source: io::Error) -> Self {
         Self::Kernel { step: step.into(), source }
+    }
+}
+
+fn foreign(interface: &str) -> String {
+    format!(
+        "detach it (`ip link set dev {interface} xdp off`, or end its owner) or take {interface} out of edge.packet.interfaces"
+    )
+}
+
+fn named(process: Option<&(u32, String)>) -> String {
+    match process {
+        Some((id, name)) if name.is_empty() => format!("process {id}"),
+        Some((id, name)) => format!("process {id} ({name})"),
+        None => "a process that cannot be seen from here".to_owned(),
     }
 }

@@ -11,6 +11,8 @@ mod engine;
 mod error;
 mod generation4;
 mod generation6;
+#[cfg(feature = "ebpf")]
+mod lock;
 mod memory;
 mod plan4;
 mod ruleset;
@@ -36,7 +38,7 @@ use crate::firewall::{Effective, RuleSet};
 pub use config::{Config, Mode};
 pub use error::Error;
 pub use memory::Memory;
-pub use status::{Counted, Status, Where};
+pub use status::{Counted, How, Interface, Status, Where};
 
 /// What the tables say of a source that connects to reception.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -210,39 +212,50 @@ pub trait PacketFilter: Send + Sync + 'static {
 }
 
 /// Opens the filter: in the kernel if that can be had, else in memory; logs which, and why.
-#[must_use]
-pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Arc<dyn PacketFilter> {
-    match in_kernel(config, &clock) {
-        Ok(filter) => filter,
+///
+/// # Errors
+/// [`Error::Held`] when another process has this instance: what it holds is not touched.
+pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, Error> {
+    match in_kernel(config, &clock)? {
+        Ok(filter) => Ok(filter),
         Err(reason) => {
             tracing::warn!(target: "edge", event = "packet", mode = "memory", %reason,
                 "the kernel filter is not in use; tables act at accept");
-            Arc::new(Memory::new(clock, reason))
+            Ok(Arc::new(Memory::new(clock, reason)))
         }
     }
 }
 
+/// The filter, or why there is none; an error only when nothing may be opened at all.
+type InKernel = Result<Result<Arc<dyn PacketFilter>, String>, Error>;
+
 #[cfg(feature = "ebpf")]
-fn in_kernel(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, String> {
-    let opened = config
-        .refuses_kernel()
-        .and_then(|()| xdp::Xdp::open(config, Arc::clone(clock)).map_err(|error| error.to_string()));
-    match opened {
-        Ok(filter) => Ok(Arc::new(filter)),
-        Err(reason) => {
-            // What an earlier start left in the kernel would go on with tables of yesterday.
-            if let Err(error) = xdp::remove(config) {
-                tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay");
-            }
-            Err(reason)
+fn in_kernel(config: &Config, clock: &Arc<dyn Clock>) -> InKernel {
+    let reason = match config.refuses_kernel() {
+        Ok(()) => match xdp::Xdp::open(config, Arc::clone(clock)) {
+            Ok(filter) => return Ok(Ok(Arc::new(filter))),
+            Err(error @ Error::Held { .. }) => return Err(error),
+            Err(error) => error.to_string(),
+        },
+        Err(reason) => reason,
+    };
+    // What an earlier start left in the kernel would go on with tables of yesterday.
+    match xdp::remove(config) {
+        Ok(_) => {}
+        Err(error @ Error::Held { .. }) => return Err(error),
+        Err(error) => {
+            tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay")
         }
     }
+    Ok(Err(reason))
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn in_kernel(config: &Config, _: &Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, String> {
-    config.refuses_kernel()?;
-    Err("this program was built without the kernel filter".to_owned())
+fn in_kernel(config: &Config, _: &Arc<dyn Clock>) -> InKernel {
+    Ok(Err(match config.refuses_kernel() {
+        Ok(()) => "this program was built without the kernel filter".to_owned(),
+        Err(reason) => reason,
+    }))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How the packet filter stands, as the control socket shows it.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// Where verdicts take effect.
@@ -23,6 +25,55 @@ pub struct Counted {
     pub bytes: u64,
 }
 
+/// How the filter stands on one interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// In the driver.
+    Native,
+    /// Behind the driver: slower.
+    Generic,
+    /// By a table of nftables.
+    Nft,
+    /// Not attached: the interface is not there yet.
+    Waiting,
+    /// Not attached, and not for lack of the interface.
+    Refused,
+}
+
+impl How {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Nft => "nft",
+            Self::Waiting => "waiting",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// One interface, or one name of the configuration that means none yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// How the filter stands there.
+    pub how: How,
+    /// Why it is no better; what the driver or the kernel said.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.name, self.how.name())?;
+        self.reason.iter().try_for_each(|reason| write!(f, ": {reason}"))?;
+        f.write_str(")")
+    }
+}
+
 /// How the packet filter stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -30,8 +81,8 @@ pub struct Status {
     pub acts: Where,
     /// Why they do not take effect in the kernel.
     pub reason: Option<String>,
-    /// Interfaces with how the filter is attached there: `native`, `generic`.
-    pub interfaces: Vec<(String, &'static str)>,
+    /// The interfaces that are meant, by name, and how each stands.
+    pub interfaces: Vec<Interface>,
     /// Folder of the pins.
     pub pins: Option<String>,
     /// Number of the newest generation; rises with every rebuild.

@@ -1,9 +1,13 @@
 //! The filter in the kernel: loads and attaches the programs, fills their maps, leaves them in force when we end.
 
 mod attach;
+mod device;
 mod maps;
+mod owner;
 mod pins;
+mod probe;
 pub mod sys;
+mod watch;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -19,10 +23,14 @@ use mailgate_common::{Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, names, s
 use mailgate_lists::Change;
 use mailgate_model::{Clock, Timestamp};
 
+use super::lock::Lock;
 use super::shared::Shared;
 use super::{Applied, Config, Counted, Error, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
 use crate::firewall::RuleSet;
+use attach::Links;
 use maps::Maps;
+pub use owner::Owner;
+use watch::Watch;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/filter.o"));
@@ -35,8 +43,11 @@ type Source = [u64; 3];
 /// The packet filter in the kernel. Dropping it leaves the filter in force; see [`PacketFilter::detach`].
 pub struct Xdp {
     folder: PathBuf,
-    interfaces: Vec<(String, &'static str)>,
-    shared: Shared,
+    links: Arc<Mutex<Links>>,
+    /// Ends with us.
+    watch: Option<Watch>,
+    _lock: Lock,
+    shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     listeners: OwnedFd,
     reasons: PerCpuArray<MapData, Count>,
@@ -52,9 +63,10 @@ impl Xdp {
     /// # Errors
     /// [`Error`]; nothing that this call attached stays behind.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let folder = pins::prepare(&config.pin_dir, &config.folder())?;
+        probe::check()?;
+        let version = pins::version(OBJECT, config.counted_sources)?;
+        let (folder, lock) = pins::prepare(&config.pin_dir, &config.folder(), &version)?;
         let mut loaded = load(&folder, config)?;
-        pins::adopt(&folder)?;
         let backing = Maps::open(&folder)?;
         backing.set(setting::STEER_LOOPBACK, config.steer_loopback.into())?;
         let listeners = pins::open(&folder.join(names::LISTENERS))?;
@@ -62,13 +74,23 @@ impl Xdp {
         let rule_hits = PerCpuArray::try_from(taken(&mut loaded, names::RULE_HITS)?).map_err(refused)?;
         let hits = HashMap::try_from(taken(&mut loaded, names::HITS)?).map_err(refused)?;
         let earlier = backing.newest();
-        let interfaces = attach_all(&mut loaded, config, &folder)?;
-        let shared = Shared::new(Box::new(backing), Arc::clone(&clock), config.rules());
+        let programs = attach::Programs {
+            ingress: duplicate(&loaded, names::INGRESS)?,
+            steer: duplicate(&loaded, names::STEER)?,
+        };
+        let links = Links::open(&folder, &config.interfaces, config.mode, programs)?;
+        let links = Arc::new(Mutex::new(links));
+        let shared = Arc::new(Shared::new(Box::new(backing), Arc::clone(&clock), config.rules()));
         shared.engine().continue_from(earlier);
         shared.protect(&config.local)?;
+        let watch = Watch::begin(&links, &shared).inspect_err(|error| {
+            tracing::warn!(target: "edge", event = "packet", %error, "interfaces that come later are not seen");
+        });
         Ok(Self {
             folder,
-            interfaces,
+            links,
+            watch: watch.ok(),
+            _lock: lock,
             shared,
             clock,
             listeners,
@@ -85,9 +107,15 @@ impl Xdp {
     /// When there is no such program, or no descriptor is free.
     pub fn program(&self, name: &str) -> Result<OwnedFd, Error> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = loaded.program(name).ok_or_else(|| Error::Program(format!("it has no {name}")))?;
-        let fd = program.fd().map_err(refused)?;
-        fd.as_fd().try_clone_to_owned().map_err(|source| Error::kernel("descriptor", source))
+        duplicate(&loaded, name)
+    }
+
+    /// Programs of earlier starts, which read maps of their own, may go now.
+    fn tables_are_in_force(&self) {
+        let links = || self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if !links().are_ours() && !self.watch.as_ref().is_some_and(|watch| watch.run(Links::in_force)) {
+            links().in_force();
+        }
     }
 
     /// Packets (or connections) that met their end for this reason, over all processors.
@@ -107,11 +135,18 @@ fn taken(loaded: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Error> {
     loaded.take_map(name).ok_or_else(|| Error::Program(format!("it has no {name}")))
 }
 
-/// Removes what an instance left in the kernel, without opening it.
+/// A descriptor of our own of a program.
+fn duplicate(loaded: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
+    let program = loaded.program(name).ok_or_else(|| Error::Program(format!("it has no {name}")))?;
+    let fd = program.fd().map_err(refused)?;
+    fd.as_fd().try_clone_to_owned().map_err(|source| Error::kernel("descriptor", source))
+}
+
+/// Removes what an instance left in the kernel, without opening it; whether there was anything.
 ///
 /// # Errors
-/// When a pin cannot be removed.
-pub fn remove(config: &Config) -> Result<(), Error> {
+/// [`Error::Held`] when a process uses it; when a pin cannot be removed.
+pub fn remove(config: &Config) -> Result<bool, Error> {
     pins::remove(&config.folder())
 }
 
@@ -164,28 +199,14 @@ where
     program.try_into().map_err(refused)
 }
 
-fn attach_all(
-    loaded: &mut Ebpf,
-    config: &Config,
-    folder: &std::path::Path,
-) -> Result<Vec<(String, &'static str)>, Error> {
-    let mut links = attach::Links::new(folder);
-    let ingress: &mut XdpProgram = program(loaded, names::INGRESS)?;
-    let fd = ingress.fd().map_err(refused)?.as_fd();
-    let mut interfaces = Vec::new();
-    for interface in &config.interfaces {
-        let mode = links.interface(fd, interface, config.mode)?;
-        interfaces.push((interface.clone(), mode));
-    }
-    let steer: &mut SkLookup = program(loaded, names::STEER)?;
-    links.steer(steer.fd().map_err(refused)?.as_fd())?;
-    links.keep()?;
-    Ok(interfaces)
-}
-
 impl PacketFilter for Xdp {
     fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
-        self.shared.apply(changes)
+        let is_whole = changes.iter().any(|change| matches!(change, Change::Reload(_)));
+        let applied = self.shared.apply(changes);
+        if is_whole && applied.is_ok() {
+            self.tables_are_in_force();
+        }
+        applied
     }
 
     fn verdict(&self, source: IpAddr) -> Verdict {
@@ -283,7 +304,7 @@ impl PacketFilter for Xdp {
         Status {
             acts: Where::Kernel,
             reason: None,
-            interfaces: self.interfaces.clone(),
+            interfaces: self.links.lock().unwrap_or_else(PoisonError::into_inner).status(),
             pins: Some(self.folder.display().to_string()),
             generation,
             entries4,
@@ -295,6 +316,7 @@ impl PacketFilter for Xdp {
     }
 
     fn detach(&self) -> Result<(), Error> {
-        pins::remove_pins(&self.folder)
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).end();
+        self.folder.parent().map_or(Ok(()), pins::remove_locked)
     }
 }

@@ -1,11 +1,17 @@
 //! The few commands of bpf(2) that the loader's library has no call for.
 #![expect(unsafe_code, reason = "bpf(2); every attribute points to memory that outlives the call")]
 
+mod query;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+
+pub use query::{
+    LinkInfo, ProgramInfo, link_info, pinned_link, program_by_id, program_info, shut, update_link,
+};
 
 /// In the driver (linux/if_link.h).
 pub const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -208,26 +214,6 @@ pub enum LinkOn {
     Interface(u32),
     /// Inode of a network namespace.
     Namespace(u32),
-}
-
-/// Puts a program into the pinned link, if it is there and still attached to `on`; atomic, without a moment in
-/// which neither program runs.
-#[must_use]
-pub fn replace(pin: &Path, on: LinkOn, program: BorrowedFd<'_>) -> bool {
-    let Ok(link) = open_pin(pin) else { return false };
-    let mut info = Attr::new();
-    let told = Attr::new()
-        .fd(0, link.as_fd())
-        .word(4, size_of::<Attr>() as u32)
-        .address(8, std::ptr::from_mut(&mut info))
-        .call(OBJ_GET_INFO_BY_FD);
-    // struct bpf_link_info: type at 0, the union at 16.
-    let attached = match info.field(0) {
-        LINK_TYPE_XDP => LinkOn::Interface(info.field(16)),
-        LINK_TYPE_NETNS => LinkOn::Namespace(info.field(16)),
-        _ => return false,
-    };
-    told.is_ok() && attached == on && Attr::new().fd(0, link.as_fd()).fd(4, program).call(LINK_UPDATE).is_ok()
 }
 
 /// Takes the program of a pinned link out of force at once; the last descriptor's end alone would do it some time
