@@ -32,6 +32,23 @@ impl Frame {
         Self { bytes, protocol: UDP, ethertype: 0 }
     }
 
+    /// An ICMP message of this type; ICMPv6 from 128 on.
+    pub(crate) fn icmp(kind: u8) -> Self {
+        let bytes = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+        Self { bytes, protocol: if kind < 128 { 1 } else { 58 }, ethertype: 0 }
+    }
+
+    /// Some bytes of another protocol.
+    pub(crate) fn protocol(number: u8) -> Self {
+        Self { bytes: vec![0; 16], protocol: number, ethertype: 0 }
+    }
+
+    /// Other flags than SYN, in a segment of TCP.
+    pub(crate) fn flags(mut self, flags: u8) -> Self {
+        self.bytes[13] = flags;
+        self
+    }
+
     /// An extension header of IPv6 before what is there; `rest` follows its first byte.
     pub(crate) fn extension(mut self, kind: u8, rest: &[u8]) -> Self {
         let mut bytes = vec![self.protocol];

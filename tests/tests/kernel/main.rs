@@ -19,6 +19,7 @@ fn kernel_filter() {
 
 #[cfg(feature = "ebpf")]
 mod coming;
+mod differential;
 #[cfg(feature = "ebpf")]
 mod frames;
 #[cfg(feature = "ebpf")]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use mailgate_common::ruleset::RULE_LINE_WORDS;
 use mailgate_common::{
-    Action as Done, Decision, Facts, LINE_WORDS, NO_RULE, PAGE_WORDS, decide, lookup4, lookup6,
+    Action as Done, Decision, Facts, LINE_WORDS, NO_RULE, PAGE_WORDS, Packet, Ruling, WayBack, World, decide,
+    judge_frame, lookup4, lookup6,
 };
 use mailgate_lists::{Action, TableName};
 
 use super::Verdict;
-use super::area::Area;
+use super::area::{Area, View};
 use crate::firewall::Effective;
 
 /// Tables and rules in force.
@@ -71,6 +72,11 @@ impl Current {
         }
     }
 
+    /// The verdict of the kernel's program on a frame, as user space computes it: without live connections and routes.
+    pub(super) fn judge(&self, frame: &[u8], interface: u32) -> Ruling {
+        judge_frame(&Still { current: self, interface }, &frame)
+    }
+
     /// Bytes of the compiled tables.
     pub(super) fn bytes(&self) -> u64 {
         [&self.area4, &self.area6].into_iter().flatten().map(|area| area.bytes()).sum()
@@ -79,5 +85,41 @@ impl Current {
     /// Names of the tables, in order.
     pub(super) fn names(&self) -> Vec<String> {
         self.tables.iter().map(|(name, _)| name.to_string()).collect()
+    }
+}
+
+/// A world without sockets and routes.
+struct Still<'a> {
+    current: &'a Current,
+    interface: u32,
+}
+
+impl<'a> World for Still<'a> {
+    type Tables4 = View<'a, { LINE_WORDS as usize }>;
+    type Tables6 = View<'a, { PAGE_WORDS as usize }>;
+    type Rules = View<'a, { RULE_LINE_WORDS as usize }>;
+
+    fn tables4(&self) -> Option<Self::Tables4> {
+        self.current.area4.as_ref().map(|area| area.view())
+    }
+
+    fn tables6(&self) -> Option<Self::Tables6> {
+        self.current.area6.as_ref().map(|area| area.view())
+    }
+
+    fn rules(&self) -> Option<Self::Rules> {
+        self.current.rules.as_ref().map(|area| area.view())
+    }
+
+    fn interface(&self) -> u32 {
+        self.interface
+    }
+
+    fn established(&self, _: &Packet) -> bool {
+        false
+    }
+
+    fn way_back(&self, _: &Packet) -> WayBack {
+        WayBack::Here
     }
 }

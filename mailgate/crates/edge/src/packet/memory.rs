@@ -27,6 +27,13 @@ impl Memory {
     pub fn new(clock: Arc<dyn Clock>, reason: String) -> Self {
         Self { reason, shared: Shared::new(Box::new(Anonymous), clock, RuleSet::default()) }
     }
+
+    /// The verdict of the kernel's program on a frame that comes in by this interface, from the same source over the same
+    /// memory; it knows neither live connections nor routes.
+    #[must_use]
+    pub fn judge(&self, frame: &[u8], interface: u32) -> mailgate_common::Ruling {
+        self.shared.current().judge(frame, interface)
+    }
 }
 
 /// Generations in memory of our own.

@@ -19,7 +19,7 @@ use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::{SkLookup, Xdp as XdpProgram};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
-use mailgate_common::{Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, names, setting};
+use mailgate_common::{Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, Ruling, names, setting};
 use mailgate_lists::Change;
 use mailgate_model::{Clock, Timestamp};
 
@@ -116,6 +116,19 @@ impl Xdp {
         if !links().are_ours() && !self.watch.as_ref().is_some_and(|watch| watch.run(Links::in_force)) {
             links().in_force();
         }
+    }
+
+    /// The verdict on a frame that comes in by this interface, as user space computes it over the same memory: it knows
+    /// neither live connections nor routes.
+    #[must_use]
+    pub fn judge(&self, frame: &[u8], interface: u32) -> Ruling {
+        self.shared.current().judge(frame, interface)
+    }
+
+    /// Packets that this rule decided, over all processors.
+    #[must_use]
+    pub fn rule_count(&self, rule: u32) -> u64 {
+        sum(&self.rule_hits, rule).0
     }
 
     /// Packets (or connections) that met their end for this reason, over all processors.
