@@ -45,6 +45,7 @@ impl Cost {
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
     pub(crate) to: [u8; 4],
+    pub(crate) port: u16,
     /// The flags of TCP.
     pub(crate) flags: u8,
 }
@@ -53,23 +54,28 @@ impl Segment {
     const SYN: u8 = 2;
     const ACK: u8 = 16;
 
-    /// The beginning of a connection to an address of nobody.
+    /// The beginning of a connection to an address of nobody, for mail.
     pub(crate) fn syn() -> Self {
-        Self { to: NOBODY, flags: Self::SYN }
+        Self { to: NOBODY, port: 25, flags: Self::SYN }
     }
 
-    /// The middle of a connection that does not exist, to an address of nobody.
+    /// The middle of a connection that does not exist.
     pub(crate) fn ack() -> Self {
-        Self { to: NOBODY, flags: Self::ACK }
+        Self { flags: Self::ACK, ..Self::syn() }
     }
 
-    /// The beginning of a connection to this address.
+    /// The beginning of a connection to a service that is for nobody.
+    pub(crate) fn unwanted() -> Self {
+        Self { port: 8080, ..Self::syn() }
+    }
+
+    /// The beginning of a connection for mail to this address.
     pub(crate) fn syn_to(to: std::net::Ipv4Addr) -> Self {
-        Self { to: to.octets(), flags: Self::SYN }
+        Self { to: to.octets(), ..Self::syn() }
     }
 }
 
-/// Sends segments to port 25 from a list of sources, over and over.
+/// Sends segments from a list of sources, over and over.
 pub(crate) struct Generator {
     loaded: Ebpf,
     words: Array<MapData, u32>,
@@ -211,12 +217,12 @@ pub(crate) fn run_time(pid: Option<u32>) -> Duration {
     Duration::from_nanos(first.unwrap_or(0))
 }
 
-/// A segment to port 25. Source, identification and low half of the sequence number are zero; the generator fills them in
+/// A segment in its packet and frame. Source, identification and low half of the sequence number are zero; the generator fills them in
 /// so that both checksums stay right.
-fn frame(Segment { to: destination, flags }: Segment) -> Vec<u8> {
+fn frame(Segment { to: destination, port, flags }: Segment) -> Vec<u8> {
     let mut segment = [0_u8; 20];
     segment[..2].copy_from_slice(&40_000_u16.to_be_bytes());
-    segment[2..4].copy_from_slice(&25_u16.to_be_bytes());
+    segment[2..4].copy_from_slice(&port.to_be_bytes());
     segment[12] = 5 << 4;
     segment[13] = flags;
     segment[14..16].copy_from_slice(&65_535_u16.to_be_bytes());

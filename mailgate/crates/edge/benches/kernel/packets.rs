@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use mailgate_edge::firewall::{Default, RuleSet};
 use mailgate_edge::packet::xdp::Xdp;
-use mailgate_edge::packet::{Config, Mode};
+use mailgate_edge::packet::{Config, Mode, PacketFilter as _};
 use mailgate_model::ManualClock;
 
 use crate::Result;
@@ -62,7 +63,11 @@ impl Case {
     }
 
     fn segment(self) -> Segment {
-        if self == Case::ListedAckDropped { Segment::ack() } else { Segment::syn() }
+        match self {
+            Case::ListedAckDropped => Segment::ack(),
+            Case::UnlistedDropped => Segment::unwanted(),
+            _ => Segment::syn(),
+        }
     }
 }
 
@@ -88,15 +93,16 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    fn open(home: &Home, instance: &str) -> Result<Self> {
+    fn open(home: &Home, instance: &str, default: Default) -> Result<Self> {
         let lane = Lane::new(home, instance)?;
         let config = Config {
             interfaces: vec![INSIDE.to_owned()],
             mode: Mode::Native,
             instance: instance.to_owned(),
-            ..Config::default()
+            ..<Config as std::default::Default>::default()
         };
         let filter = lane.place.within(|| Ok(Xdp::open(&config, Arc::new(ManualClock::default()))?))?;
+        filter.set_rules(RuleSet { default, ..config.rules() }, None)?;
         Ok(Self { config, filter, lane })
     }
 }
@@ -107,9 +113,9 @@ pub(crate) struct Lanes {
     pass: Lane,
     trie: Lane,
     peers: Vec<(Peer, Lane)>,
-    /// Drops what is listed.
+    /// In host mode: drops what is listed, and what nobody wants; passes unknown sources to reception.
     pub(crate) ours: Ours,
-    /// Passes what is listed.
+    /// Passes what is listed to anywhere.
     pub(crate) bypass: Ours,
 }
 
@@ -141,14 +147,13 @@ impl Lanes {
                 .enumerate()
                 .map(|(n, peer)| Ok((peer, Lane::new(home, &format!("peer{n}"))?)))
                 .collect::<Result<_>>()?,
-            ours: Ours::open(home, "ours")?,
-            bypass: Ours::open(home, "bypass")?,
+            ours: Ours::open(home, "ours", Default::Drop)?,
+            bypass: Ours::open(home, "bypass", Default::Pass)?,
         })
     }
 
     /// Takes our filters away.
     pub(crate) fn close(&self) -> Result<()> {
-        use mailgate_edge::packet::PacketFilter as _;
         self.ours.filter.detach()?;
         Ok(self.bypass.filter.detach()?)
     }
@@ -161,14 +166,17 @@ impl Lanes {
     /// Those who take part in a case.
     fn entrants(&mut self, case: Case, with_peers: bool) -> Vec<Entrant<'_>> {
         let (floor, ours) = match case {
-            Case::ListedDropped | Case::ListedAckDropped => (&mut self.drop, Some(&mut self.ours.lane)),
-            Case::UnlistedDropped => (&mut self.drop, None),
-            Case::UnlistedPassed => (&mut self.pass, Some(&mut self.ours.lane)),
-            Case::Bypassed => (&mut self.pass, Some(&mut self.bypass.lane)),
+            Case::ListedDropped | Case::ListedAckDropped | Case::UnlistedDropped => {
+                (&mut self.drop, &mut self.ours.lane)
+            }
+            Case::UnlistedPassed => (&mut self.pass, &mut self.ours.lane),
+            Case::Bypassed => (&mut self.pass, &mut self.bypass.lane),
         };
-        let mut entrants = vec![Entrant { column: 0, lane: floor }];
-        entrants.extend(ours.map(|lane| Entrant { column: 1, lane }));
-        entrants.push(Entrant { column: 2, lane: &mut self.trie });
+        let mut entrants = vec![
+            Entrant { column: 0, lane: floor },
+            Entrant { column: 1, lane: ours },
+            Entrant { column: 2, lane: &mut self.trie },
+        ];
         if case.is_for_peers() && with_peers {
             for (peer, lane) in &mut self.peers {
                 let column = Peer::ALL.iter().position(|other| other == peer).unwrap_or(0);
@@ -269,6 +277,12 @@ impl Lanes {
         for (name, lane) in floors.into_iter().chain(ours).chain(peers) {
             let all = if lane.sent == lane.received { "all" } else { "NOT ALL" };
             println!("  {name:18} {:>12} {:>12}  {all}", lane.sent, lane.received);
+        }
+        for (name, ours) in [(OURS, &self.ours), ("ours, bypass", &self.bypass)] {
+            let counters = ours.filter.status().counters.into_iter().filter(|counter| counter.count > 0);
+            let words: Vec<String> =
+                counters.map(|counter| format!("{} {}", counter.name, counter.count)).collect();
+            println!("  {name:18} counted: {}", words.join(", "));
         }
     }
 }
