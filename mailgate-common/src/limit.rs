@@ -35,14 +35,6 @@ const FLAG_FLUSH: u8 = 1;
 /// Bits before the address in an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
-/// Words of the map of settings of the accounting.
-pub mod setting {
-    /// Cookie of the network namespace whose sockets count; 0 for none.
-    pub const NAMESPACE: u32 = 0;
-    /// How many words there are.
-    pub const WORDS: u32 = 32;
-}
-
 /// What a limit allows each source network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSpec {

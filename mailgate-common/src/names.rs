@@ -4,6 +4,8 @@
 pub const INGRESS: &str = "ingress";
 /// The sk_lookup program.
 pub const STEER: &str = "steer";
+/// The sock_ops program.
+pub const TRACK: &str = "track";
 /// Array of maps, one place per slot: the IPv4 generations.
 pub const TABLES4: &str = "TABLES4";
 /// Array of maps, one place per slot: the IPv6 generations.
@@ -24,6 +26,25 @@ pub const LISTENERS: &str = "LISTENERS";
 pub const PROGRAMS: &str = "PROGRAMS";
 /// Ring buffer of [`Event`](crate::Event)s for whoever traces.
 pub const TRACE: &str = "TRACE";
+/// Last used hash: [`SourceKey`](crate::limit::SourceKey) to [`Counts`](crate::limit::Counts).
+pub const CONNECTIONS: &str = "CONNECTIONS";
+/// Storage of sockets: [`Counted`](crate::limit::Counted).
+pub const COUNTED: &str = "COUNTED";
+/// Ring buffer of [`Overrun`](crate::limit::Overrun)s for the daemon.
+pub const EVENTS: &str = "EVENTS";
 /// All maps that outlive the daemon, in the order in which they are pinned.
-pub const MAPS: [&str; 10] =
-    [TABLES4, TABLES6, RULESETS, SETTINGS, REASONS, RULE_HITS, HITS, LISTENERS, PROGRAMS, TRACE];
+pub const MAPS: [&str; 13] = [
+    TABLES4,
+    TABLES6,
+    RULESETS,
+    SETTINGS,
+    REASONS,
+    RULE_HITS,
+    HITS,
+    LISTENERS,
+    PROGRAMS,
+    TRACE,
+    CONNECTIONS,
+    COUNTED,
+    EVENTS,
+];

@@ -9,6 +9,9 @@ pub const SLOT: u32 = 1;
 /// What is traced: see [`crate::event::trace`].
 pub const TRACE: u32 = 2;
 
+/// Cookie of the network namespace whose connections are counted; 0 for none.
+pub const NAMESPACE: u32 = 3;
+
 /// Words of the map; more than are used, so that a new one does not change its shape.
 pub const WORDS: u32 = 32;
 

@@ -1,17 +1,21 @@
-//! The kernel filter: `ingress` (XDP) and `steer` (sk_lookup).
+//! The kernel filter: `ingress` (XDP), `steer` (sk_lookup) and `track` (sock_ops).
 //!
-//! **Purpose**: drop what the tables say before the stack sees it; choose the listener of new connections.
-//! **In**: frames, and lookups of listening sockets. **Out**: drop or pass; a socket.
+//! **Purpose**: drop what the tables say before the stack sees it; choose the listener of new connections; count them.
+//! **In**: frames, lookups of listening sockets, connections that begin and end. **Out**: drop or pass; a socket; counts.
 //! **Trust**: every byte of a frame is a stranger's; each access is checked against the end of the frame.
 //! **Standards**: IEEE 802.1Q, RFC 791, RFC 8200 (extension headers), RFC 9293 (ports).
 //! **Failure**: whatever cannot be read or looked up passes.
-//! **Start reading at**: the two programs below, then `verdict.rs`, then `judge.rs` of `mailgate-common`.
+//! **Start reading at**: the programs below, then `verdict.rs`, then `judge.rs` of `mailgate-common`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// The target's `core` has no atomic types, the kernel has atomic instructions (5.12).
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 #[cfg(all(target_arch = "bpf", feature = "bench"))]
 mod bench;
 #[cfg(target_arch = "bpf")]
 mod frame;
+#[cfg(target_arch = "bpf")]
+mod limits;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -25,8 +29,8 @@ mod verdict;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
-    use aya_ebpf::macros::{sk_lookup, xdp};
-    use aya_ebpf::programs::{SkLookupContext, XdpContext};
+    use aya_ebpf::macros::{sk_lookup, sock_ops, xdp};
+    use aya_ebpf::programs::{SkLookupContext, SockOpsContext, XdpContext};
 
     #[xdp]
     pub fn ingress(ctx: XdpContext) -> u32 {
@@ -36,6 +40,12 @@ mod programs {
     #[sk_lookup]
     pub fn steer(ctx: SkLookupContext) -> u32 {
         crate::steer::choose(&ctx)
+    }
+
+    #[sock_ops]
+    pub fn track(ctx: SockOpsContext) -> u32 {
+        crate::limits::track(&ctx);
+        1
     }
 
     #[panic_handler]

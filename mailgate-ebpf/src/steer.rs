@@ -5,10 +5,11 @@ use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::programs::SkLookupContext;
 use mailgate_common::ruleset::{head, option};
 use mailgate_common::{
-    Action, Facts, LISTENER_EDGE, LISTENER_RECEPTION, Line as _, Lines as _, Reason, decide, lookup4, lookup6,
-    setting,
+    Action, Address, Facts, LISTENER_EDGE, LISTENER_RECEPTION, Line as _, Lines as _, Reason, decide,
+    lookup4, lookup6, setting,
 };
 
+use crate::limits::refuses;
 use crate::maps::{LISTENERS, Slot, count, forget, scratch, setting};
 
 const AF_INET: u32 = 2;
@@ -28,16 +29,24 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     let Some(scratch) = scratch(1) else { return SK_PASS };
     let slot = Slot::current();
     let Some(rules) = slot.rules() else { return SK_PASS };
-    let (family, set) = match asked.family {
-        AF_INET => (0, slot.tables4().map_or(0, |tables| lookup4(&tables, u32::from_be(asked.remote_ip4)))),
+    let (family, source, set) = match asked.family {
+        AF_INET => {
+            let source = Address::from_v4(u32::from_be(asked.remote_ip4));
+            (0, source, slot.tables4().map_or(0, |tables| lookup4(&tables, source.v4())))
+        }
         AF_INET6 => {
             let [a, b, c, d] = asked.remote_ip6.map(|word| u32::from_be(word) as u64);
-            (1, slot.tables6().map_or(0, |tables| lookup6(&tables, a << 32 | b, c << 32 | d)))
+            let source = Address { high: a << 32 | b, low: c << 32 | d };
+            (1, source, slot.tables6().map_or(0, |tables| lookup6(&tables, source.high, source.low)))
         }
         _ => return SK_PASS,
     };
     let facts = Facts::connection(asked.local_port as u16, asked.ingress_ifindex);
     let set = forget(scratch, set);
+    if refuses(&rules, set, &facts, source) {
+        count(Reason::Limited, 0);
+        return SK_DROP;
+    }
     match decide(&rules, set, &facts, |matched| forget(scratch, matched)).action {
         Some(Action::Pass) => {
             // Whoever is bound to the port is reception when we have no listener for it.

@@ -19,9 +19,14 @@ fn kernel_filter() {
 
 #[cfg(feature = "ebpf")]
 mod coming;
+#[cfg(feature = "ebpf")]
 mod differential;
 #[cfg(feature = "ebpf")]
+mod flood;
+#[cfg(feature = "ebpf")]
 mod frames;
+#[cfg(feature = "ebpf")]
+mod limits;
 #[cfg(feature = "ebpf")]
 mod packets;
 #[cfg(feature = "ebpf")]

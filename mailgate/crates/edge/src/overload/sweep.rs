@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::offenders::{self, Sentence};
 use super::source::{address, network};
-use super::{Accounting, Ends, Limited, Overload};
+use super::{Accounting, Ends, Limited, Overload, Policy};
 
 /// What is done about a batch.
 #[derive(Default)]
@@ -38,8 +38,8 @@ impl Overload {
         let plan = self.plan(&overruns);
         self.list(&plan.listed).await;
         let Plan { listed, flushed, ended } = plan;
-        let accounting = Arc::clone(&self.accounting);
-        let end = move || end(&*accounting, &flushed, &ended);
+        let (accounting, policy) = (Arc::clone(&self.accounting), Arc::clone(&self.policy));
+        let end = move || end(&*accounting, &*policy, &flushed, &ended);
         let ended = match tokio::task::spawn_blocking(end).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => {
@@ -120,6 +120,7 @@ impl Overload {
 /// Ends what the plan says, with one walk over the sockets; how many connections of each network.
 fn end(
     accounting: &dyn Accounting,
+    policy: &dyn Policy,
     flushed: &HashSet<IpNet>,
     ended: &[Ends],
 ) -> io::Result<BTreeMap<IpNet, usize>> {
@@ -131,11 +132,12 @@ fn end(
     let mut done: BTreeMap<IpNet, usize> = BTreeMap::new();
     if !flushed.is_empty() {
         accounting.end(&mut |ends| match flushed_by(ends.source) {
-            Some(network) => {
+            // Of an offending network, some addresses may be protected.
+            Some(network) if !policy.is_protected(ends.source) => {
                 *done.entry(network).or_default() += 1;
                 true
             }
-            None => false,
+            _ => false,
         })?;
     }
     for ends in ended {

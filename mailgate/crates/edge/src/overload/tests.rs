@@ -75,7 +75,7 @@ impl Accounting for Kernel {
     }
 }
 
-/// Rules `imap` (table, flush) and `web` (no table); 203.0.113.0/24 is protected.
+/// Rules `imap` (table, flush) and `web` (no table); 203.0.113.0/24 and 2001:db8::53 are protected.
 struct Rules(mpsc::UnboundedSender<Done>);
 
 impl Policy for Rules {
@@ -98,7 +98,7 @@ impl Policy for Rules {
         }
     }
     fn is_protected(&self, address: IpAddr) -> bool {
-        address.to_string().starts_with("203.0.113.")
+        address.to_string().starts_with("203.0.113.") || address.to_string() == "2001:db8::53"
     }
     fn list<'a>(&'a self, table: &'a TableName, network: IpNet, until: Timestamp) -> Listing<'a> {
         self.0.send(Done::Listed(format!("{table} {network}"), until.secs())).unwrap();
@@ -175,8 +175,13 @@ impl Station {
 async fn an_offender_is_listed_then_all_its_connections_end_and_only_those() {
     let folder = tempfile::tempdir().unwrap();
     let mut station = station(folder.path(), 1_000_000);
-    *station.kernel.connections.lock().unwrap() =
-        vec![ends("192.0.2.1", 1), ends("192.0.2.2", 2), ends("192.0.2.1", 3), ends("2001:db8::9", 4)];
+    *station.kernel.connections.lock().unwrap() = vec![
+        ends("192.0.2.1", 1),
+        ends("192.0.2.2", 2),
+        ends("192.0.2.1", 3),
+        ends("2001:db8::9", 4),
+        ends("2001:db8::53", 6),
+    ];
     station.kernel.report(&[
         overrun("192.0.2.1", 3, "imap", 1),
         overrun("2001:db8::1", 5, "imap", 1),

@@ -30,6 +30,9 @@ pub struct Config {
     /// Sources of which packets and bytes are counted at most, the last ones; 120 bytes of kernel memory each. Default 0:
     /// no table counts. Example: `262144`.
     pub counted_sources: u32,
+    /// Control group (version 2) whose sockets limits count; only those in our network namespace do. Default: the root of
+    /// the hierarchy, all programs of the host. Example: `"/sys/fs/cgroup/system.slice"`.
+    pub control_group: Option<PathBuf>,
     /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
     #[serde(skip)]
     pub local: Vec<IpNet>,
@@ -60,6 +63,7 @@ impl Default for Config {
             reception_ports: vec![25],
             steer_loopback: false,
             counted_sources: 0,
+            control_group: None,
             local: Vec::new(),
         }
     }

@@ -204,6 +204,11 @@ pub trait PacketFilter: Send + Sync + 'static {
     /// How the filter stands.
     fn status(&self) -> Status;
 
+    /// The counts of connections; `None` where the kernel does not count them.
+    fn accounting(&self) -> Option<Arc<dyn crate::overload::Accounting>> {
+        None
+    }
+
     /// Takes the filter out of the kernel and removes its pins. Without this it stays in force after our end.
     ///
     /// # Errors

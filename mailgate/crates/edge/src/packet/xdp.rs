@@ -7,6 +7,7 @@ mod owner;
 mod pins;
 mod probe;
 pub mod sys;
+mod track;
 mod watch;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,9 +28,11 @@ use super::lock::Lock;
 use super::shared::Shared;
 use super::{Applied, Config, Counted, Error, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
 use crate::firewall::RuleSet;
+use crate::overload::Accounting;
 use attach::Links;
 use maps::Maps;
 pub use owner::Owner;
+use track::Tracker;
 use watch::Watch;
 
 /// The compiled programs.
@@ -53,6 +56,7 @@ pub struct Xdp {
     reasons: PerCpuArray<MapData, Count>,
     rule_hits: PerCpuArray<MapData, Count>,
     hits: Mutex<HashMap<MapData, [u64; 2], Source>>,
+    tracker: Option<Arc<Tracker>>,
     /// Keeps programs and maps; the pins do so too.
     loaded: Mutex<Ebpf>,
 }
@@ -80,6 +84,12 @@ impl Xdp {
         };
         let links = Links::open(&folder, &config.interfaces, config.mode, programs)?;
         let links = Arc::new(Mutex::new(links));
+        let tracker = Tracker::open(&mut loaded, &backing, &folder, config.control_group.as_deref())
+            .map(Arc::new)
+            .inspect_err(|error| {
+                tracing::warn!(target: "edge", event = "packet", %error,
+                    "limits count only the connections that we accept ourselves");
+            });
         let shared = Arc::new(Shared::new(Box::new(backing), Arc::clone(&clock), config.rules()));
         shared.engine().continue_from(earlier);
         shared.protect(&config.local)?;
@@ -97,6 +107,7 @@ impl Xdp {
             reasons,
             rule_hits,
             hits: Mutex::new(hits),
+            tracker: tracker.ok(),
             loaded: Mutex::new(loaded),
         })
     }
@@ -213,6 +224,10 @@ where
 }
 
 impl PacketFilter for Xdp {
+    fn accounting(&self) -> Option<Arc<dyn Accounting>> {
+        self.tracker.clone().map(|tracker| tracker as Arc<dyn Accounting>)
+    }
+
     fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
         let is_whole = changes.iter().any(|change| matches!(change, Change::Reload(_)));
         let applied = self.shared.apply(changes);

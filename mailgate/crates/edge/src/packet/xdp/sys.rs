@@ -22,6 +22,7 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
+const MAP_GET_NEXT_KEY: libc::c_int = 4;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
@@ -36,6 +37,8 @@ const F_MMAPABLE: u32 = 0x400;
 const F_INNER_MAP: u32 = 0x1000;
 const ATTACH_SK_LOOKUP: u32 = 36;
 const ATTACH_XDP: u32 = 37;
+const ATTACH_SOCK_OPS: u32 = 3;
+const LINK_TYPE_CGROUP: u32 = 3;
 const LINK_TYPE_XDP: u32 = 6;
 const LINK_TYPE_NETNS: u32 = 5;
 
@@ -161,6 +164,47 @@ pub fn map_lookup_u64(map: BorrowedFd<'_>, key: u32) -> io::Result<Option<u64>> 
     }
 }
 
+/// Reads one value, of the map's size; `false` when there is none.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    match Attr::new().fd(0, map).address(8, key).address(16, value.as_mut_ptr()).call(MAP_LOOKUP_ELEM) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        done => done.map(|_| true),
+    }
+}
+
+/// The key behind `key`, or the first one; `false` at the end. Keys have the map's size.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let mut attr = Attr::new().fd(0, map).address(16, next.as_mut_ptr());
+    if let Some(key) = key {
+        attr = attr.address(8, key);
+    }
+    match attr.call(MAP_GET_NEXT_KEY) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        done => done.map(|_| true),
+    }
+}
+
+/// The id of a map.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = Attr::new();
+    Attr::new()
+        .fd(0, map)
+        .word(4, size_of::<Attr>() as u32)
+        .address(8, std::ptr::from_mut(&mut info))
+        .call(OBJ_GET_INFO_BY_FD)?;
+    // struct bpf_map_info: type at 0, id at 4.
+    Ok(info.field(4))
+}
+
 /// The map with this id.
 ///
 /// # Errors
@@ -207,6 +251,36 @@ pub fn attach_sk_lookup(program: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> i
     Attr::new().fd(0, program).fd(4, namespace).word(8, ATTACH_SK_LOOKUP).call_for_fd(LINK_CREATE)
 }
 
+/// Attaches a sock_ops program to a control group (v2), beside those of others.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn attach_sock_ops(program: BorrowedFd<'_>, group: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Attr::new().fd(0, program).fd(4, group).word(8, ATTACH_SOCK_OPS).call_for_fd(LINK_CREATE)
+}
+
+/// The cookie of the network namespace of the calling thread; the kernel gives no other one the same.
+///
+/// # Errors
+/// Those of socket(2) and getsockopt(2); kernels before 5.14 have no such cookie.
+pub fn namespace_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0))?;
+    let mut cookie = 0_u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the value is as long as said and outlives the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if done == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
+
 /// What a link is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkOn {
@@ -214,6 +288,8 @@ pub enum LinkOn {
     Interface(u32),
     /// Inode of a network namespace.
     Namespace(u32),
+    /// Number of a control group, which is the inode of its folder.
+    Group(u64),
 }
 
 /// Takes the program of a pinned link out of force at once; the last descriptor's end alone would do it some time

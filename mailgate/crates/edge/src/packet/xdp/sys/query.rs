@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::{Attr, LINK_CREATE, LINK_TYPE_NETNS, LINK_TYPE_XDP, LINK_UPDATE, LinkOn, OBJ_GET_INFO_BY_FD};
+use super::{
+    Attr, LINK_CREATE, LINK_TYPE_CGROUP, LINK_TYPE_NETNS, LINK_TYPE_XDP, LINK_UPDATE, LinkOn,
+    OBJ_GET_INFO_BY_FD,
+};
 
 const PROG_LOAD: libc::c_int = 5;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
@@ -54,6 +57,7 @@ fn info(object: BorrowedFd<'_>, mut into: Attr) -> io::Result<Attr> {
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let info = info(link, Attr::new())?;
     let on = match (info.field(0), info.field(16)) {
+        (LINK_TYPE_CGROUP, low) => Some(LinkOn::Group(u64::from(low) | u64::from(info.field(20)) << 32)),
         (_, 0) => None,
         (LINK_TYPE_XDP, index) => Some(LinkOn::Interface(index)),
         (LINK_TYPE_NETNS, inode) => Some(LinkOn::Namespace(inode)),
