@@ -7,11 +7,12 @@
 
 mod layers;
 mod slot;
+mod table;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -19,10 +20,12 @@ use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
 use crate::config::TableConfig;
-use crate::prefix::{Key, Key4, Key6, PrefixSet};
-use crate::table::{Action, Change, Entry, Snapshot, Table, TableName};
-use layers::{Layers, Seen};
+use crate::prefix::{Key4, Key6, PrefixSet};
+use crate::table::{Action, Change, Snapshot, Table, TableName};
+use layers::Seen;
 pub(crate) use slot::{Claim, Fold};
+pub(crate) use table::Found;
+use table::State;
 pub use tally::Hit;
 pub(crate) use tally::{Baseline, Count, Tally};
 
@@ -63,38 +66,10 @@ pub(crate) struct Merged {
     baseline: Baseline,
 }
 
-/// One table.
-struct State {
-    config: TableConfig,
-    v4: Layers<Key4>,
-    v6: Layers<Key6>,
-    /// Claims of each origin.
-    counts: BTreeMap<Origin, usize>,
-    /// What the daemon says of its entries.
-    notes: HashMap<IpNet, Arc<str>>,
-    tally: Tally,
-    /// The last snapshot, while nothing has changed and somebody still holds it.
-    cache: Weak<Vec<Entry>>,
-}
-
 /// What the edge has not yet been told.
 enum Pending {
     Delta(HashSet<(TableIndex, IpNet)>),
     Reload,
-}
-
-/// An entry with its origins.
-pub(crate) struct Found {
-    pub(crate) entry: Entry,
-    /// By rank.
-    pub(crate) claims: Vec<(Origin, Claim)>,
-}
-
-impl Found {
-    /// Since when somebody claims it.
-    pub(crate) fn added(&self) -> Timestamp {
-        self.claims.iter().map(|(_, claim)| claim.added).min().unwrap_or_default()
-    }
 }
 
 /// What replacing one origin's set did.
@@ -448,112 +423,4 @@ impl Merged {
 
 fn delta_limit(entries: usize) -> usize {
     DELTA_MIN.max(entries / DELTA_PART)
-}
-
-impl State {
-    fn new(config: TableConfig, now: Timestamp) -> Self {
-        let tally = Tally { since: config.counters.then_some(now), ..Tally::default() };
-        Self {
-            config,
-            v4: Layers::new(),
-            v6: Layers::new(),
-            counts: BTreeMap::new(),
-            notes: HashMap::new(),
-            tally,
-            cache: Weak::new(),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
-    }
-
-    fn recount(&mut self, origin: Origin, was: bool, is: bool) {
-        let count = self.counts.entry(origin).or_default();
-        match (was, is) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
-        }
-        if *count == 0 {
-            self.counts.remove(&origin);
-        }
-    }
-
-    /// An entry that is gone has counted nothing when it comes again.
-    fn uncount(&mut self, prefix: IpNet) {
-        self.tally.counts.remove(&prefix);
-    }
-
-    fn uncount_missing(&mut self) {
-        let mut counts = std::mem::take(&mut self.tally.counts);
-        counts.retain(|prefix, _| self.shown(*prefix).is_some());
-        self.tally.counts = counts;
-    }
-
-    fn shown(&self, prefix: IpNet) -> Option<Entry> {
-        let shown = match prefix {
-            IpNet::V4(net) => self.v4.shown(Key4::of(net)),
-            IpNet::V6(net) => self.v6.shown(Key6::of(net)),
-        };
-        shown.map(|shown| shown.entry(prefix))
-    }
-
-    fn find(&self, prefix: IpNet) -> Option<Found> {
-        let mut claims = Vec::new();
-        let mut take = |origin, claim| claims.push((origin, claim));
-        match prefix {
-            IpNet::V4(net) => self.v4.each(Key4::of(net), &mut take),
-            IpNet::V6(net) => self.v6.each(Key6::of(net), &mut take),
-        }
-        found(prefix, claims)
-    }
-
-    fn covering(&self, address: IpAddr, lengths: &[u8]) -> Option<Entry> {
-        lengths.iter().find_map(|length| self.shown(IpNet::new(address, *length).ok()?.trunc()))
-    }
-
-    fn found(&self, after: Option<IpNet>) -> impl Iterator<Item = Found> {
-        fn walked<K: Key>(layers: &Layers<K>, after: Option<K>) -> impl Iterator<Item = Found> {
-            let mut walk = layers.walk(after);
-            std::iter::from_fn(move || {
-                let mut claims = Vec::new();
-                let key = walk.step(&mut |origin, claim| claims.push((origin, claim)))?;
-                found(key.prefix(), claims)
-            })
-        }
-        let v4 = match after {
-            Some(IpNet::V6(_)) => None,
-            Some(IpNet::V4(net)) => Some(walked(&self.v4, Some(Key4::of(net)))),
-            None => Some(walked(&self.v4, None)),
-        };
-        let v6 = walked(&self.v6, after.and_then(Key6::of_net));
-        v4.into_iter().flatten().chain(v6)
-    }
-
-    fn entries(&mut self) -> Arc<Vec<Entry>> {
-        fn push<K: Key>(layers: &Layers<K>, entries: &mut Vec<Entry>) {
-            let mut walk = layers.walk(None);
-            let mut fold = Fold::default();
-            while let Some(key) = walk.step(&mut |origin, claim| fold.take(origin, claim)) {
-                entries.extend(std::mem::take(&mut fold).shown().map(|shown| shown.entry(key.prefix())));
-            }
-        }
-        if let Some(entries) = self.cache.upgrade() {
-            return entries;
-        }
-        let mut entries = Vec::with_capacity(self.len());
-        push(&self.v4, &mut entries);
-        push(&self.v6, &mut entries);
-        let entries = Arc::new(entries);
-        self.cache = Arc::downgrade(&entries);
-        entries
-    }
-}
-
-fn found(prefix: IpNet, mut claims: Vec<(Origin, Claim)>) -> Option<Found> {
-    let mut fold = Fold::default();
-    claims.iter().for_each(|(origin, claim)| fold.take(*origin, *claim));
-    claims.sort_unstable_by_key(|(origin, _)| *origin);
-    Some(Found { entry: fold.shown()?.entry(prefix), claims })
 }

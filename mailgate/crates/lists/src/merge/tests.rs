@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Entry;
 use crate::prefix::Sense;
 
 /// When everything happens that does not say when.
@@ -135,6 +136,32 @@ fn tables_that_did_not_change_share_their_entries_with_the_last_snapshot() {
     let after = merged.snapshot();
     assert!(Arc::ptr_eq(&before.tables[0].entries, &after.tables[0].entries));
     assert!(!Arc::ptr_eq(&before.tables[1].entries, &after.tables[1].entries));
+}
+
+#[test]
+fn entries_of_a_set_keep_their_age_through_more_readings_than_there_are_epochs() {
+    let set = |more: Option<u32>| {
+        let mut set = PrefixSet::default();
+        set.push(net("2001:db8::1/128"), Sense::Listed);
+        set.push(net("192.0.2.1/32"), Sense::Listed);
+        more.into_iter().for_each(|n| {
+            set.push(
+                std::net::Ipv4Addr::from(n).to_string().parse::<std::net::IpAddr>().unwrap().into(),
+                Sense::Listed,
+            )
+        });
+        set.sort();
+        set
+    };
+    let mut merged = merged();
+    merged.replace(1, FILE, set(None), Timestamp::from_secs(1));
+    for reading in 2..140_000_u32 {
+        merged.replace(1, FILE, set(Some(reading)), Timestamp::from_secs(reading.into()));
+    }
+    let age = |prefix: &str| merged.find(1, net(prefix)).unwrap().added().secs();
+    assert_eq!((age("192.0.2.1/32"), age("2001:db8::1/128")), (1, 1));
+    let last = std::net::Ipv4Addr::from(139_999).to_string() + "/32";
+    assert_eq!(age(&last), 139_999);
 }
 
 /// Prefixes that touch and cover each other, of both families.
@@ -334,4 +361,54 @@ proptest! {
         let ends = naive.values().flat_map(|claims| claims.values().filter_map(|(_, end)| *end));
         prop_assert_eq!(next, ends.min().map(Timestamp::from_millis));
     }
+
+    /// Page after page, everything is seen once and in order.
+    #[test]
+    fn pages_hold_what_the_table_holds(deeds in proptest::collection::vec(deed(), 0..40), size in 1_usize..6) {
+        let mut merged = merged();
+        deeds.iter().for_each(|deed| do_merged(&mut merged, deed));
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page: Vec<Entry> = merged.entries(1, after).take(size).map(|found| found.entry).collect();
+            let Some(last) = page.last() else { break };
+            after = Some(last.prefix);
+            pages.extend(page);
+        }
+        prop_assert_eq!(&pages, &*merged.snapshot().tables[1].entries);
+    }
+
+    /// What the kernel counts of a source arrives whole, however often it is asked and whenever it forgets.
+    #[test]
+    fn every_packet_is_counted_once(
+        rounds in proptest::collection::vec((0_u32..8, 1_u64..100, prop::bool::weighted(0.1)), 0..60),
+    ) {
+        let config = TableConfig {
+            counters: true,
+            ..TableConfig::new(TableName::parse("block").unwrap(), Action::Drop)
+        };
+        let mut merged = Merged::new([config], usize::MAX, T0);
+        merged.set(0, net("192.0.2.0/30"), MANUAL, listed());
+        merged.set(0, net("192.0.2.0/24"), MANUAL, listed());
+        let mut kernel: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        let mut sent = [0_u64; 2];
+        for (host, packets, forgets) in rounds {
+            let source = IpAddr::V4((0xc000_0200 + host).into());
+            if forgets {
+                // Asked before it forgets, as the daemon does often enough; then one more packet than it had, or less.
+                kernel.remove(&source);
+                let hits: Vec<Hit> = kernel.iter().map(|(source, n)| hit(*source, *n)).collect();
+                merged.take_hits(&hits);
+            }
+            *kernel.entry(source).or_default() += packets;
+            sent[usize::from(host < 4)] += packets;
+            let hits: Vec<Hit> = kernel.iter().map(|(source, n)| hit(*source, *n)).collect();
+            merged.take_hits(&hits);
+        }
+        let count = |prefix| merged.tally(0).unwrap().counts.get(&net(prefix)).map_or(0, |count| count.packets);
+        prop_assert_eq!([count("192.0.2.0/24"), count("192.0.2.0/30")], sent);
+    }
+}
+
+fn hit(source: IpAddr, packets: u64) -> Hit {
+    Hit { source, packets, bytes: packets * 60, last: T0 }
 }
