@@ -5,6 +5,7 @@
 mod edge_only;
 mod ground;
 mod handoff;
+mod hits;
 mod listeners;
 mod pump;
 mod records;
@@ -26,6 +27,7 @@ use crate::cli::exit;
 use crate::config::Config;
 
 pub use handoff::ToReception;
+pub(crate) use hits::hits;
 pub use records::Records;
 pub use running::{Mail, Ports, Running};
 

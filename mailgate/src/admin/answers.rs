@@ -8,7 +8,7 @@ use mailgate_edge::config::Behind;
 use mailgate_edge::foreign::Foreign;
 use mailgate_edge::packet::PacketFilter;
 use mailgate_edge::{Asked, Edge, Given, Query};
-use mailgate_lists::{Hit, Lists, TableName};
+use mailgate_lists::{Lists, TableName};
 use mailgate_model::{Clock, Domain, QueueId, Timestamp};
 use mailgate_msgauth::Algorithm;
 use mailgate_net::SystemClock;
@@ -76,11 +76,6 @@ impl Answers {
             other => self.queue(other).await,
         };
         answered.unwrap_or_else(Answer::Failed)
-    }
-
-    /// What the kernel has counted.
-    pub(super) fn hits(&self) -> Vec<Hit> {
-        Vec::new()
     }
 
     async fn status(&self) -> Result<Answer> {

@@ -1,6 +1,7 @@
 //! Calls about tables.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use mailgate_lists::rows::Done;
 use mailgate_lists::{Addition, Age, By, Entry, How, Lists, TableName, parse_list};
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::answers::{Answers, Result, data, name};
 use super::call::{Answer, Call, Failure};
 use crate::cli::exit;
+use crate::wire;
 
 /// Most entries in one answer; who wants more asks again from the last one.
 pub const PAGE: usize = 10_000;
@@ -71,7 +73,9 @@ impl Answers {
 
     /// Brings the counts of the tables up to date with those of the kernel.
     async fn count(&self) -> Result<()> {
-        let hits = self.hits();
+        let filter = Arc::clone(&self.filter);
+        let read = tokio::task::spawn_blocking(move || wire::hits(&*filter));
+        let hits = read.await.map_err(|_| data("the daemon is stopping"))?;
         self.lists.count(hits).await.map_err(data)
     }
 
@@ -81,11 +85,14 @@ impl Answers {
         tested.matches.retain(|found| only.is_none_or(|table| found.table == *table));
         let matched = tested.matches.iter().any(|found| !found.entry.negated);
         let shown = self.edge.grey_show(address).await.map_err(data)?;
+        let verdict = self.filter.verdict(address);
         Ok(json!({
             "address": tested.address,
             "matched": matched,
             "action": tested.action,
             "tables": tested.matches,
+            "rule": verdict.rule,
+            "rule_does": verdict.done.map(mailgate_common::Action::name),
             "standing": shown.standing,
             "on_port_25": shown.route,
         }))

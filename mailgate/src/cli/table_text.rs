@@ -175,13 +175,12 @@ fn bytes(count: u64) -> String {
 pub(super) fn tested(rows: &[Value]) -> (String, u8) {
     let mut text = String::new();
     for row in rows {
-        let action = row.get("action").and_then(Value::as_str).unwrap_or("no table acts on it");
         let rule = match word(row, "rule") {
-            "" => String::new(),
-            rule => format!(" by rule {rule}"),
+            "" => "no rule decides".to_owned(),
+            rule => format!("rule {rule} decides: {}", word(row, "rule_does")),
         };
         text.push_str(&format!(
-            "{} {}: {action}{rule}; on port 25: {}, {} to the greylist\n",
+            "{} {}: {rule}; on port 25: {}, {} to the greylist\n",
             if is(row, "matched") { "M" } else { " " },
             word(row, "address"),
             word(row, "on_port_25"),

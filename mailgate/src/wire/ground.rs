@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{pump, system};
+use super::{hits, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
@@ -55,7 +55,7 @@ impl Ground {
 
         // 1. Kernel filter, fed by the lists.
         let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
-        let filter = packet::open(&spared, Arc::clone(&clock)).map_err(system)?;
+        let filter = packet::open(&hits::with_room(config, spared), Arc::clone(&clock)).map_err(system)?;
         let (lists, changes) =
             Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
                 .map_err(system)?;
@@ -63,6 +63,7 @@ impl Ground {
         let applied = move |is_in_force| told.applied(is_in_force);
         let pumped = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
         let tables_ready = Ready(pumped);
+        hits::start(config, &filter, &lists, &tasks, &clock, &shutdown);
         Ok(Self { clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready })
     }
 }

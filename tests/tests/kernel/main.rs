@@ -42,4 +42,6 @@ mod swaps;
 #[cfg(feature = "ebpf")]
 mod upgrade;
 #[cfg(feature = "ebpf")]
+mod verbs;
+#[cfg(feature = "ebpf")]
 mod wire;

@@ -7,13 +7,14 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::Error;
 use crate::merge::{Baseline, Count, Merged, Tally};
 use crate::shared::{Shared, State};
 
@@ -112,27 +113,36 @@ fn write(state: &mut State) -> String {
 }
 
 /// Writes every minute what has changed, and at `shutdown`.
-pub(crate) async fn run(shared: Arc<Shared>, path: PathBuf, shutdown: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, shutdown: CancellationToken) {
     loop {
         let stopping = tokio::select! {
             () = shutdown.cancelled() => true,
             () = shared.clock.sleep(INTERVAL) => false,
         };
-        let target = path.clone();
-        let save = move |shared: &Shared| {
-            let mut state = shared.lock();
-            let text = std::mem::take(&mut state.uncounted).then(|| write(&mut state));
-            drop(state);
-            let Some(text) = text else { return };
-            if let Err(error) = save(&target, &text) {
-                tracing::error!(target: "lists", event = "save", path = %target.display(), %error);
-                shared.lock().uncounted = true;
-            }
-        };
-        if shared.off_runtime(save).await.is_err() || stopping {
+        // What goes wrong is logged, and tried again.
+        let written = shared.off_runtime(|shared| flush(shared).is_ok()).await;
+        if written.is_err() || stopping {
             return;
         }
     }
+}
+
+/// Writes what has changed since the last time.
+///
+/// # Errors
+/// [`Error::State`]; it is tried again within a minute.
+pub(crate) fn flush(shared: &Shared) -> Result<(), Error> {
+    // One at a time: all write the same file beside.
+    let path = shared.counts.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = shared.lock();
+    let text = std::mem::take(&mut state.uncounted).then(|| write(&mut state));
+    drop(state);
+    let Some(text) = text else { return Ok(()) };
+    save(&path, &text).map_err(|source| {
+        tracing::error!(target: "lists", event = "save", path = %path.display(), error = %source);
+        shared.lock().uncounted = true;
+        Error::State { path: path.clone(), source }
+    })
 }
 
 /// Writes beside, makes durable, renames.

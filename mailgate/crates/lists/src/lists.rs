@@ -54,12 +54,12 @@ impl Lists {
 
         let sources = ranked(config.sources());
         let statuses = sources.iter().map(|source| status(source, &*clock)).collect();
-        let shared = Arc::new(Shared::new(merged, statuses, clock));
+        let shared = Arc::new(Shared::new(merged, statuses, clock, counts));
         shared.lock().unsaved = edited;
         let (sender, receiver) = mpsc::channel(emit::BATCHES);
         tokio::spawn(emit::run(Arc::clone(&shared), sender, shutdown.clone()));
         tokio::spawn(manual::run(Arc::clone(&shared), files, shutdown.clone()));
-        tokio::spawn(counts::run(Arc::clone(&shared), counts, shutdown.clone()));
+        tokio::spawn(counts::run(Arc::clone(&shared), shutdown.clone()));
         let mut files = Vec::new();
         for (source, origin) in sources.into_iter().zip(SOURCES..) {
             match source {

@@ -1,6 +1,7 @@
 //! What the tasks of the station share: the tables, how the sources are, who has to wake up.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailgate_model::{Clock, Timestamp};
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// Up to where the edge judges by what it was told.
     pub(crate) in_force: watch::Sender<u64>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The file of the counts; whoever writes it holds this.
+    pub(crate) counts: Mutex<PathBuf>,
 }
 
 /// Everything that changes.
@@ -111,7 +114,7 @@ pub(crate) fn source_mut(state: &mut State, origin: Origin) -> Option<&mut Statu
 }
 
 impl Shared {
-    pub(crate) fn new(merged: Merged, sources: Vec<Status>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(merged: Merged, sources: Vec<Status>, clock: Arc<dyn Clock>, counts: PathBuf) -> Self {
         Self {
             state: Mutex::new(State {
                 merged,
@@ -128,6 +131,7 @@ impl Shared {
             saved: watch::Sender::new(Saved::default()),
             in_force: watch::Sender::new(0),
             clock,
+            counts: Mutex::new(counts),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::merge::TableIndex;
 use crate::rows::Done;
 use crate::shared::State;
 use crate::table::{Addition, By, Entry, TableName};
-use crate::{Error, manual};
+use crate::{Error, counts, manual};
 
 /// How long a verb waits for the edge.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ impl Lists {
     /// [`expire`](Self::expire). [`count`](Self::count) has to be called before, or packets of before count afterwards.
     ///
     /// # Errors
-    /// [`Error::UnknownTable`], [`Error::Stopped`].
+    /// [`Error::UnknownTable`], [`Error::Stopped`]; [`Error::State`] when it counts but could not be saved.
     pub async fn zero(
         &self,
         table: &TableName,
@@ -115,7 +115,9 @@ impl Lists {
             state.uncounted |= !how.dry_run;
             Ok(done)
         };
-        self.shared.with_blocking(zero).await?
+        let done = self.shared.with_blocking(zero).await??;
+        self.shared.off_runtime(counts::flush).await??;
+        Ok(done)
     }
 
     /// Plans, carries out, and waits until it is on disk.

@@ -16,7 +16,7 @@ pub struct Hit {
     pub source: IpAddr,
     /// Packets that a counting table held.
     pub packets: u64,
-    /// Bytes of their IP packets.
+    /// Bytes of their frames.
     pub bytes: u64,
     /// When the last one came.
     pub last: Timestamp,
