@@ -1,7 +1,6 @@
 //! The decision: which tables hold an address and where it goes, hence what is done.
 
-use crate::layout::{Line, Lines};
-use crate::ruleset::{Facts, NO_RULE, first_rule, head, matching, option};
+use crate::ruleset::{Facts, NO_RULE, Words, first_rule, head, matching, option};
 
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,30 +51,29 @@ pub struct Decision {
 /// The first rule that concerns a packet from a source in the tables of `set`. Runs in the kernel, in the fallback and
 /// in tests. `forget` returns what it is given; see [`crate::World::forget`].
 #[inline(always)]
-pub fn decide<M: Lines>(rules: &M, set: u64, facts: &Facts, forget: impl FnOnce(u64) -> u64) -> Decision {
-    const NONE: Decision = Decision { action: None, rule: NO_RULE };
-    let (Some(first), Some(actions)) = (rules.line(0), rules.line(1)) else { return NONE };
-    let matched = forget(matching(rules, set, facts) & first.word(head::TERMINAL));
+pub fn decide<W: Words>(rules: &W, set: u64, facts: &Facts, forget: impl FnOnce(u64) -> u64) -> Decision {
+    let matched = forget(matching(rules, set, facts) & rules.word(head::TERMINAL));
     if matched == 0 {
-        return NONE;
+        return Decision { action: None, rule: NO_RULE };
     }
     let lowest = matched & matched.wrapping_neg();
-    let action = if lowest & actions.word(0) != 0 {
+    let is = |action: Action| lowest & rules.word(head::ACTIONS + action as u32) != 0;
+    let action = if is(Action::Greylist) {
+        Action::Greylist
+    } else if is(Action::Pass) {
         Action::Pass
-    } else if lowest & actions.word(1) != 0 {
+    } else if is(Action::Drop) {
         Action::Drop
-    } else if lowest & actions.word(2) != 0 {
-        Action::Reject
-    } else if lowest & actions.word(3) != 0 {
+    } else if is(Action::Tarpit) {
         Action::Tarpit
     } else {
-        Action::Greylist
+        Action::Reject
     };
     Decision { action: Some(action), rule: first_rule(lowest) }
 }
 
 /// Whether what no rule concerns is dropped.
 #[inline(always)]
-pub fn drops_by_default<M: Lines>(rules: &M) -> bool {
-    rules.line(0).is_some_and(|first| first.word(head::OPTIONS) & option::DEFAULT_DROP != 0)
+pub fn drops_by_default<W: Words>(rules: &W) -> bool {
+    rules.word(head::OPTIONS) & option::DEFAULT_DROP != 0
 }

@@ -2,12 +2,12 @@
 
 use crate::decide::{Action, decide};
 use crate::frame::Frame;
-use crate::layout::{Line, Lines};
+use crate::layout::Lines;
 use crate::lookup4::lookup4;
 use crate::lookup6::lookup6;
 use crate::packet::{Family, Fragment, Packet, TCP, UDP, parse};
 use crate::reason::Reason;
-use crate::ruleset::{COOKIE_PORTS, Facts, NO_RULE, head, option};
+use crate::ruleset::{COOKIE_PORTS, Facts, NO_RULE, Words, head, is_ruleset, option};
 use crate::scrub::{is_martian, scrub};
 
 /// What the verdict needs to know besides the packet.
@@ -17,7 +17,7 @@ pub trait World {
     /// Tables of IPv6.
     type Tables6: Lines;
     /// The rules.
-    type Rules: Lines;
+    type Rules: Words;
     /// The IPv4 generation in force.
     fn tables4(&self) -> Option<Self::Tables4>;
     /// The IPv6 generation in force.
@@ -108,28 +108,18 @@ pub fn unread<W: World>(world: &W, reason: Reason) -> Ruling {
     if matches!(reason, Reason::NotIp) {
         return Ruling::of(Act::Pass, reason);
     }
-    let options = world.rules().map_or(0, |rules| options(&rules));
+    let options = world.rules().filter(is_ruleset).map_or(0, |rules| rules.word(head::OPTIONS));
     if options & STRICT != 0 { Ruling::of(Act::Drop, reason) } else { Ruling::of(Act::Pass, Reason::Unruled) }
-}
-
-/// What is switched on; nothing when it is no ruleset.
-#[inline(always)]
-fn options<M: Lines>(rules: &M) -> u64 {
-    match rules.line(0) {
-        Some(first) if first.word(head::MAGIC_WORD) == head::MAGIC => first.word(head::OPTIONS),
-        _ => 0,
-    }
 }
 
 /// The verdict on a packet.
 #[inline(always)]
 pub fn judge<W: World>(world: &W, packet: &Packet) -> Ruling {
     let Some(rules) = world.rules() else { return Ruling::of(Act::Pass, Reason::NoRules) };
-    let Some(first) = rules.line(0) else { return Ruling::of(Act::Pass, Reason::NoRules) };
-    if first.word(head::MAGIC_WORD) != head::MAGIC {
+    if !is_ruleset(&rules) {
         return Ruling::of(Act::Pass, Reason::NoRules);
     }
-    let options = first.word(head::OPTIONS);
+    let options = rules.word(head::OPTIONS);
     if let Some(reason) = dishonest(world, packet, options) {
         return Ruling::of(Act::Drop, reason);
     }
@@ -159,7 +149,7 @@ pub fn judge<W: World>(world: &W, packet: &Packet) -> Ruling {
         Some(Action::Greylist) => (Act::Pass, Reason::Greylisted),
         // The stack puts later parts together with a first one, and that had its verdict.
         Some(Action::Limit) | None
-            if options & option::DEFAULT_DROP != 0 && !matches!(packet.fragment, Fragment::Later(_)) =>
+            if options & option::DEFAULT_DROP != 0 && !matches!(packet.fragment, Fragment::Later) =>
         {
             (Act::Drop, Reason::DefaultDropped)
         }
@@ -171,15 +161,15 @@ pub fn judge<W: World>(world: &W, packet: &Packet) -> Ruling {
         reason,
         rule: decision.rule,
         set,
-        log: first.word(head::LOG) & bit != 0,
-        counted: first.word(head::COUNTED) & set != 0,
+        log: rules.word(head::LOG) & bit != 0,
+        counted: rules.word(head::COUNTED) & set != 0,
     };
     if !matches!(act, Act::Pass) {
         if may_be_live(packet) && world.established(packet) {
             ruling.act = Act::Pass;
             ruling.reason = Reason::Established;
         }
-    } else if packet.opens() && wants_cookie(first.word(head::COOKIES), packet.destination_port) {
+    } else if packet.opens() && wants_cookie(rules.word(head::COOKIES), packet.destination_port) {
         ruling.act = Act::Cookie;
         ruling.reason = Reason::Cookie;
     }

@@ -80,8 +80,8 @@ pub enum Fragment {
     Whole,
     /// The first of several.
     First,
-    /// A later one; it has no transport header. With its offset in units of eight bytes (RFC 791 §3.1).
-    Later(u16),
+    /// A later one; it has no transport header.
+    Later,
 }
 
 /// What a frame says. Numbers in host order; ports, kind and flags are 0 where there are none.
@@ -107,6 +107,8 @@ pub struct Packet {
     pub transport_read: bool,
     /// Which part of a datagram it is.
     pub fragment: Fragment,
+    /// Where in the datagram the part begins, in units of eight bytes (RFC 791 §3.1).
+    pub offset: u16,
     /// Where the IP header begins in the frame.
     pub network: u16,
     /// Where the transport header begins in the frame.
@@ -132,6 +134,7 @@ impl Packet {
         flags: 0,
         transport_read: false,
         fragment: Fragment::Whole,
+        offset: 0,
         network: 0,
         transport: 0,
         header: 0,
@@ -209,11 +212,13 @@ fn ipv4<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), 
     if first >> 4 != 4 || header < 20 || (length as usize) < header {
         return Err(Reason::BadHeader);
     }
-    let fragment = match (part & 0x1fff, part & 0x2000 != 0) {
+    let offset = part & 0x1fff;
+    let fragment = match (offset, part & 0x2000 != 0) {
         (0, false) => Fragment::Whole,
         (0, true) => Fragment::First,
-        (offset, _) => Fragment::Later(offset),
+        _ => Fragment::Later,
     };
+    packet.offset = offset;
     packet.length = length;
     transport(frame, packet, network + header, protocol, fragment, length - header as u16)
 }
@@ -231,7 +236,8 @@ fn ipv6<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), 
         return Err(Reason::BadHeader);
     }
     let next = frame.byte(network + 6).ok_or(Reason::Short)?;
-    let (protocol, fragment, at) = extensions(frame, next, network + 40)?;
+    packet.offset = 0;
+    let (protocol, fragment, at) = extensions(frame, packet, next, network + 40)?;
     let behind = (at - network - 40) as u16;
     if length != 0 && length < behind {
         return Err(Reason::BadHeader);
@@ -242,7 +248,12 @@ fn ipv6<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), 
 
 /// Protocol, part and place of what follows the extension headers.
 #[inline(always)]
-fn extensions<F: Frame>(frame: &F, first: u8, begin: usize) -> Result<(u8, Fragment, usize), Reason> {
+fn extensions<F: Frame>(
+    frame: &F,
+    packet: &mut Packet,
+    first: u8,
+    begin: usize,
+) -> Result<(u8, Fragment, usize), Reason> {
     let (mut next, mut at, mut fragment) = (first, begin, Fragment::Whole);
     for n in 0..EXTENSIONS {
         if !is_extension(next) {
@@ -258,7 +269,8 @@ fn extensions<F: Frame>(frame: &F, first: u8, begin: usize) -> Result<(u8, Fragm
             let part = frame.be16(at + 2).ok_or(Reason::Short)?;
             if part >> 3 != 0 {
                 // What follows is the middle of something; its protocol is that of the first part.
-                return Ok((after, Fragment::Later(part >> 3), at + 8));
+                packet.offset = part >> 3;
+                return Ok((after, Fragment::Later, at + 8));
             }
             if part & 1 != 0 {
                 fragment = Fragment::First;
@@ -290,7 +302,7 @@ fn transport<F: Frame>(
     packet.transport = at as u16;
     packet.protocol = protocol;
     packet.fragment = fragment;
-    if let Fragment::Later(_) = fragment {
+    if matches!(fragment, Fragment::Later) {
         return Ok(());
     }
     // A first fragment that ends too soon is one thing, a frame that was cut another.

@@ -4,9 +4,9 @@
 //! satisfies; their intersection is the set of rules that match, and its lowest bit is the first of them. So a packet
 //! costs the same whether there are two rules or sixty-four.
 //!
-//! Memory is one array of lines of eight words, like a generation of tables, replaced as a whole.
+//! Memory is one block of words, replaced as a whole. In the kernel it is the only value of an array, so that it is
+//! looked up once per packet.
 
-use crate::layout::{Line, Lines};
 use crate::packet::{ICMP, ICMP6, TCP, UDP};
 
 /// Rules at most: the bits of a word.
@@ -18,10 +18,13 @@ pub const INTERFACES: u32 = 64;
 /// Ports that can be answered with SYN cookies.
 pub const COOKIE_PORTS: u32 = 4;
 
-/// Words of a line of a ruleset.
-pub const RULE_LINE_WORDS: u32 = 8;
+/// Memory that holds a ruleset.
+pub trait Words {
+    /// Word `at`; 0 beyond [`RULESET_WORDS`].
+    fn word(&self, at: u32) -> u64;
+}
 
-/// Words of the first two lines.
+/// The first words.
 pub mod head {
     /// Version of the layout; anything else is no ruleset.
     pub const MAGIC_WORD: u32 = 0;
@@ -69,74 +72,67 @@ pub mod option {
     pub const OWN_SOURCE: u64 = 1 << 9;
 }
 
-const TABLES_LINE: u32 = 2;
-const INTERFACES_LINE: u32 = 18;
-const PROTOCOLS_LINE: u32 = 50;
-const ICMP_LINE: u32 = 82;
-const ICMP6_LINE: u32 = 114;
-const LIMITS_LINE: u32 = 146;
-const TCP_LINE: u32 = 192;
-const UDP_LINE: u32 = TCP_LINE + 8192;
-/// Lines of a ruleset.
-pub const RULESET_LINES: u32 = UDP_LINE + 8192;
+const TABLES: u32 = 16;
+const PLACES: u32 = TABLES + 128;
+const PROTOCOLS: u32 = PLACES + 4 * INTERFACES;
+const ICMP_TYPES: u32 = PROTOCOLS + 256;
+const ICMP6_TYPES: u32 = ICMP_TYPES + 256;
+const LIMITS: u32 = ICMP6_TYPES + 256;
+const TCP_PORTS: u32 = 2048;
+const UDP_PORTS: u32 = TCP_PORTS + 65_536;
+/// Words of a ruleset.
+pub const RULESET_WORDS: u32 = UDP_PORTS + 65_536;
 /// Words of a limit.
 pub const LIMIT_WORDS: u32 = 4;
+
+const _: () = assert!(LIMITS + RULES * LIMIT_WORDS <= TCP_PORTS);
 
 /// Index of the word of the rules that want table `bit`; the next word has those that want it absent.
 #[must_use]
 #[inline(always)]
 pub const fn table_word(bit: u32) -> u32 {
-    TABLES_LINE * 8 + (bit & 63) * 2
+    TABLES + (bit & 63) * 2
 }
 
 /// Index of the first of four words of interface place `n`: number of the interface, rules that it satisfies.
 #[must_use]
 #[inline(always)]
 pub const fn interface_word(n: u32) -> u32 {
-    INTERFACES_LINE * 8 + (n & (INTERFACES - 1)) * 4
+    PLACES + (n & (INTERFACES - 1)) * 4
 }
 
 /// Index of the word of a protocol other than TCP, UDP and ICMP.
 #[must_use]
 #[inline(always)]
 pub const fn protocol_word(protocol: u8) -> u32 {
-    PROTOCOLS_LINE * 8 + protocol as u32
+    PROTOCOLS + protocol as u32
 }
 
 /// Index of the word of an ICMP type.
 #[must_use]
 #[inline(always)]
 pub const fn icmp_word(protocol: u8, kind: u8) -> u32 {
-    (if protocol == ICMP6 { ICMP6_LINE } else { ICMP_LINE }) * 8 + kind as u32
+    (if protocol == ICMP6 { ICMP6_TYPES } else { ICMP_TYPES }) + kind as u32
 }
 
 /// Index of the first of the four words of the limit of a rule.
 #[must_use]
 #[inline(always)]
 pub const fn limit_word(rule: u32) -> u32 {
-    LIMITS_LINE * 8 + (rule & (RULES - 1)) * LIMIT_WORDS
+    LIMITS + (rule & (RULES - 1)) * LIMIT_WORDS
 }
 
 /// Index of the word of a destination port.
 #[must_use]
 #[inline(always)]
 pub const fn port_word(protocol: u8, port: u16) -> u32 {
-    (if protocol == UDP { UDP_LINE } else { TCP_LINE }) * 8 + port as u32
-}
-
-/// Word `at` of a ruleset; 0 beyond the end.
-#[inline(always)]
-pub fn rule_word<M: Lines>(rules: &M, at: u32) -> u64 {
-    match rules.line(at / 8) {
-        Some(line) => line.word(at % 8),
-        None => 0,
-    }
+    (if protocol == UDP { UDP_PORTS } else { TCP_PORTS }) + port as u32
 }
 
 /// Is this a ruleset of this layout?
 #[inline(always)]
-pub fn is_ruleset<M: Lines>(rules: &M) -> bool {
-    rule_word(rules, head::MAGIC_WORD) == head::MAGIC
+pub fn is_ruleset<W: Words>(rules: &W) -> bool {
+    rules.word(head::MAGIC_WORD) == head::MAGIC
 }
 
 /// What rules look at, besides tables.
@@ -165,18 +161,17 @@ impl Facts {
 
 /// The rules that concern a packet whose source is in the tables of `set`: bit n is rule n.
 #[inline(always)]
-pub fn matching<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
-    let Some(first) = rules.line(0) else { return 0 };
+pub fn matching<W: Words>(rules: &W, set: u64, facts: &Facts) -> u64 {
     let at = match facts.protocol {
         TCP | UDP if facts.known => port_word(facts.protocol, facts.port),
         ICMP | ICMP6 if facts.known => icmp_word(facts.protocol, facts.kind),
         _ => protocol_word(facts.protocol),
     };
-    let mut matched = rule_word(rules, at);
+    let mut matched = rules.word(at);
     if matched == 0 {
         return 0;
     }
-    let (mut wanted, mut unwanted) = (first.word(head::BASE), 0);
+    let (mut wanted, mut unwanted) = (rules.word(head::BASE), 0);
     let mut rest = set;
     // At most as often as there are tables; the bound is for the kernel's verifier.
     for _ in 0..64 {
@@ -184,14 +179,12 @@ pub fn matching<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
             break;
         }
         let at = table_word(rest.trailing_zeros());
-        if let Some(line) = rules.line(at / 8) {
-            wanted |= line.word(at % 8);
-            unwanted |= line.word(at % 8 + 1);
-        }
+        wanted |= rules.word(at);
+        unwanted |= rules.word(at + 1);
         rest &= rest - 1;
     }
     matched &= wanted & !unwanted;
-    if first.word(head::OPTIONS) & option::INTERFACES != 0 {
+    if rules.word(head::OPTIONS) & option::INTERFACES != 0 {
         matched &= of_interface(rules, facts.interface);
     }
     matched
@@ -199,16 +192,14 @@ pub fn matching<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
 
 /// The rules that an interface satisfies: those of its place, or of one of the three behind it.
 #[inline(always)]
-fn of_interface<M: Lines>(rules: &M, interface: u32) -> u64 {
+fn of_interface<W: Words>(rules: &W, interface: u32) -> u64 {
     for n in 0..INTERFACE_TRIES {
         let at = interface_word(interface.wrapping_add(n));
-        if let Some(line) = rules.line(at / 8)
-            && line.word(at % 8) == interface as u64
-        {
-            return line.word(at % 8 + 1);
+        if rules.word(at) == interface as u64 {
+            return rules.word(at + 1);
         }
     }
-    rule_word(rules, OTHER_INTERFACES)
+    rules.word(OTHER_INTERFACES)
 }
 
 /// Places that are tried for an interface.
@@ -226,13 +217,13 @@ pub const fn first_rule(matched: u64) -> u32 {
 /// The limits that hold for a new connection: those before the first rule that ends the search, so that what passes
 /// without conditions has no limit either.
 #[inline(always)]
-pub fn limit_rules<M: Lines>(rules: &M, set: u64, facts: &Facts) -> u64 {
-    let Some(first) = rules.line(0) else { return 0 };
-    if first.word(head::OPTIONS) & option::LIMITS == 0 {
+pub fn limit_rules<W: Words>(rules: &W, set: u64, facts: &Facts) -> u64 {
+    if rules.word(head::OPTIONS) & option::LIMITS == 0 {
         return 0;
     }
     let matched = matching(rules, set, facts);
-    let ends = matched & first.word(head::TERMINAL);
+    let terminal = rules.word(head::TERMINAL);
+    let ends = matched & terminal;
     let before = if ends == 0 { u64::MAX } else { (ends & ends.wrapping_neg()) - 1 };
-    matched & !first.word(head::TERMINAL) & before
+    matched & !terminal & before
 }

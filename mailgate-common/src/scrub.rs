@@ -29,10 +29,10 @@ fn fragments(packet: &Packet) -> Option<Reason> {
     match packet.fragment {
         Fragment::Whole => None,
         // Such an offset reaches into the header of the first part (RFC 1858 §4).
-        Fragment::Later(1) => Some(Reason::TinyFragment),
+        Fragment::Later if packet.offset == 1 => Some(Reason::TinyFragment),
         Fragment::First if !packet.transport_read => Some(Reason::TinyFragment),
-        Fragment::First | Fragment::Later(_) if packet.protocol == TCP => Some(Reason::Fragment),
-        Fragment::First | Fragment::Later(_) => None,
+        Fragment::First | Fragment::Later if packet.protocol == TCP => Some(Reason::Fragment),
+        Fragment::First | Fragment::Later => None,
     }
 }
 

@@ -18,11 +18,11 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SockOpsContext;
 use mailgate_common::limit::{
-    ATTEMPTS, Counted, Excess, LIMIT_WORDS, LIMITS_PER_CONNECTION, LimitSpec, OVERRUN_RING, Opened, Overrun,
-    SOURCES, Shared, Source, SourceKey,
+    ATTEMPTS, Counted, Excess, LIMITS_PER_CONNECTION, LimitSpec, OVERRUN_RING, Opened, Overrun, SOURCES,
+    Shared, Source, SourceKey,
 };
-use mailgate_common::ruleset::{RULE_LINE_WORDS, first_rule, limit_rules, limit_word};
-use mailgate_common::{Address, Facts, Line as _, Lines as _, Reason, lookup4, lookup6, setting};
+use mailgate_common::ruleset::{Words as _, first_rule, limit_rules, limit_word};
+use mailgate_common::{Address, Facts, Reason, lookup4, lookup6, setting};
 
 use crate::maps::{Rules, Slot, count, setting};
 
@@ -315,13 +315,7 @@ fn limits(rules: &Rules, slot: Slot, source: Address, port: u16) -> u64 {
 #[inline(always)]
 fn spec(rules: &Rules, rule: u32) -> LimitSpec {
     let at = limit_word(rule);
-    match rules.line(at / RULE_LINE_WORDS) {
-        Some(line) => {
-            let at = at % RULE_LINE_WORDS;
-            LimitSpec::decode([line.word(at), line.word(at + 1), line.word(at + 2), line.word(at + 3)])
-        }
-        None => LimitSpec::decode([0; LIMIT_WORDS]),
-    }
+    LimitSpec::decode([rules.word(at), rules.word(at + 1), rules.word(at + 2), rules.word(at + 3)])
 }
 
 /// A word in a map.

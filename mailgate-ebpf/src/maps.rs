@@ -4,7 +4,7 @@
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, PerCpuArray};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray as LegacyPerCpuArray, ProgramArray, RingBuf, SockMap};
-use mailgate_common::ruleset::RULE_LINE_WORDS;
+use mailgate_common::ruleset::{self, RULESET_WORDS};
 use mailgate_common::{
     LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PROGRAM_SLOTS, Packet, RULES, Reason, Ruling,
     setting,
@@ -12,14 +12,16 @@ use mailgate_common::{
 
 /// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: written through mmap, and of any size.
 const GENERATION_FLAGS: usize = 0x400 | 0x1000;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: usize = 0x400;
 const SLOTS: usize = setting::SLOTS as usize;
 
 /// An IPv4 generation; the size is that of the template only.
 pub type Generation4 = Array<[u64; LINE_WORDS as usize], 1, GENERATION_FLAGS>;
 /// An IPv6 generation; the size is that of the template only.
 pub type Generation6 = Array<[u64; PAGE_WORDS as usize], 1, GENERATION_FLAGS>;
-/// A ruleset; the size is that of the template only.
-pub type Ruleset = Array<[u64; RULE_LINE_WORDS as usize], 1, GENERATION_FLAGS>;
+/// A ruleset. All are of one size, so the kernel looks the value up without a call.
+pub type Ruleset = Array<[u64; RULESET_WORDS as usize], 1, MMAPABLE>;
 
 #[btf_map]
 pub static TABLES4: ArrayOfMaps<Generation4, SLOTS> = ArrayOfMaps::new();
@@ -107,7 +109,18 @@ pub type Memory4 = Memory<{ LINE_WORDS as usize }>;
 /// Memory of an IPv6 generation.
 pub type Memory6 = Memory<{ PAGE_WORDS as usize }>;
 /// Memory of a ruleset.
-pub type Rules = Memory<{ RULE_LINE_WORDS as usize }>;
+pub struct Rules(*const [u64; RULESET_WORDS as usize]);
+
+impl ruleset::Words for Rules {
+    #[inline(always)]
+    fn word(&self, at: u32) -> u64 {
+        if at >= RULESET_WORDS {
+            return 0;
+        }
+        // SAFETY: the pointer is a present value of so many words, and `at` is below. Volatile: user space writes.
+        unsafe { self.0.cast::<u64>().add(at as usize).read_volatile() }
+    }
+}
 
 impl<const N: usize> Lines for Memory<N> {
     type Line = Words<N>;
@@ -147,7 +160,7 @@ impl Slot {
     /// Its rules.
     #[inline(always)]
     pub fn rules(self) -> Option<Rules> {
-        RULESETS.get(self.0).map(Memory)
+        RULESETS.get(self.0)?.get_ptr(0).map(Rules)
     }
 }
 

@@ -3,10 +3,9 @@
 use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::programs::SkLookupContext;
-use mailgate_common::ruleset::{head, option};
+use mailgate_common::ruleset::{Words as _, head, option};
 use mailgate_common::{
-    Action, Address, Facts, LISTENER_EDGE, LISTENER_RECEPTION, Line as _, Lines as _, Reason, decide,
-    lookup4, lookup6, setting,
+    Action, Address, Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, decide, lookup4, lookup6, setting,
 };
 
 use crate::limits::refuses;
@@ -60,8 +59,7 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
                 count(Reason::SteeredEdge, 0);
                 return SK_PASS;
             }
-            let down_drops =
-                rules.line(0).is_some_and(|first| first.word(head::OPTIONS) & option::DOWN_DROPS != 0);
+            let down_drops = rules.word(head::OPTIONS) & option::DOWN_DROPS != 0;
             // Without the edge, who is listed stays out, and who is unknown meets whoever is bound.
             if set != 0 || down_drops {
                 count(Reason::SteerRefused, 0);

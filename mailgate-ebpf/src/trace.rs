@@ -1,8 +1,8 @@
 //! Events for whoever traces; nothing but one read when nobody does.
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
-use aya_ebpf::EbpfContext as _;
 use mailgate_common::event::{Event, SNAP, trace};
 use mailgate_common::{Act, Reason, Ruling, setting};
 

@@ -7,12 +7,14 @@ use aya_ebpf::programs::XdpContext;
 use aya_ebpf::{EbpfContext as _, bindings};
 use mailgate_common::packet::UDP;
 use mailgate_common::{
-    Act, Family, NO_RULE, PROGRAM_COOKIE, PROGRAM_REJECT, PROGRAM_TARPIT, Packet, Ruling, WayBack, World,
-    Reason, judge, read, unread,
+    Act, Family, NO_RULE, PROGRAM_COOKIE, PROGRAM_REJECT, PROGRAM_TARPIT, Packet, Reason, Ruling, WayBack,
+    World, judge, read, unread,
 };
 
 use crate::frame::Wire;
-use crate::maps::{HITS, Memory4, Memory6, PROGRAMS, Rules, Scratch, Slot, count, count_rule, forget, scratch};
+use crate::maps::{
+    HITS, Memory4, Memory6, PROGRAMS, Rules, Scratch, Slot, count, count_rule, forget, scratch,
+};
 use crate::{routes, trace};
 
 /// A listening socket (include/net/tcp_states.h).

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mailgate_common::ruleset::RULE_LINE_WORDS;
+use mailgate_common::ruleset::Words;
 use mailgate_common::{
     Action as Done, Decision, Facts, LINE_WORDS, NO_RULE, PAGE_WORDS, Packet, Ruling, WayBack, World, decide,
     judge_frame, lookup4, lookup6,
@@ -36,9 +36,7 @@ impl Current {
     pub(super) fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
         let set = self.set(source);
         let decision = match &self.rules {
-            Some(rules) => {
-                decide(&rules.view::<{ RULE_LINE_WORDS as usize }>(), set, facts, |matched| matched)
-            }
+            Some(rules) => decide(&RuleWords(rules), set, facts, |matched| matched),
             None => Decision { action: None, rule: NO_RULE },
         };
         let action = match decision.action {
@@ -97,7 +95,7 @@ struct Still<'a> {
 impl<'a> World for Still<'a> {
     type Tables4 = View<'a, { LINE_WORDS as usize }>;
     type Tables6 = View<'a, { PAGE_WORDS as usize }>;
-    type Rules = View<'a, { RULE_LINE_WORDS as usize }>;
+    type Rules = RuleWords<'a>;
 
     fn tables4(&self) -> Option<Self::Tables4> {
         self.current.area4.as_ref().map(|area| area.view())
@@ -108,7 +106,7 @@ impl<'a> World for Still<'a> {
     }
 
     fn rules(&self) -> Option<Self::Rules> {
-        self.current.rules.as_ref().map(|area| area.view())
+        self.current.rules.as_deref().map(RuleWords)
     }
 
     fn interface(&self) -> u32 {
@@ -121,5 +119,14 @@ impl<'a> World for Still<'a> {
 
     fn way_back(&self, _: &Packet) -> WayBack {
         WayBack::Here
+    }
+}
+
+/// A ruleset in memory.
+struct RuleWords<'a>(&'a Area);
+
+impl Words for RuleWords<'_> {
+    fn word(&self, at: u32) -> u64 {
+        self.0.load(at as usize)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use mailgate_common::ruleset::RULESET_WORDS;
 use mailgate_common::{TABLES, header};
 use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
@@ -14,7 +15,7 @@ use super::area::Area;
 use super::current::Current;
 use super::generation4::Generation4;
 use super::generation6::Generation6;
-use super::ruleset::{Names, RULESET_WORDS, compile};
+use super::ruleset::{Names, compile};
 use super::shadow::Shadow;
 use super::{Applied, Error};
 use crate::firewall::{Effective, RuleSet, effective};
@@ -224,7 +225,7 @@ impl Engine {
         tables: &[(TableName, Action)],
         index: &HashMap<TableName, u8>,
     ) -> Result<Rules, Error> {
-        let area = self.backing.area(Part::Rules, RULESET_WORDS)?;
+        let area = self.backing.area(Part::Rules, RULESET_WORDS as usize)?;
         let effective: Arc<[Effective]> = effective(&set, tables).into();
         let names = Names {
             table: &|name| index.get(name).copied(),

@@ -4,8 +4,8 @@ use mailgate_common::Action;
 use mailgate_common::limit::{LIMIT_WORDS, LimitSpec, identity};
 use mailgate_common::packet::{ICMP, ICMP6, TCP, UDP};
 use mailgate_common::ruleset::{
-    COOKIE_PORTS, INTERFACE_TRIES, OTHER_INTERFACES, RULE_LINE_WORDS, RULES, RULESET_LINES, head, icmp_word,
-    interface_word, limit_word, option, port_word, protocol_word, table_word,
+    COOKIE_PORTS, INTERFACE_TRIES, OTHER_INTERFACES, RULES, head, icmp_word, interface_word, limit_word,
+    option, port_word, protocol_word, table_word,
 };
 use mailgate_lists::TableName;
 
@@ -13,9 +13,6 @@ use super::Error;
 use super::area::Area;
 use super::engine::LOCAL;
 use crate::firewall::{Default as Otherwise, Effective, Limit, Origin, Protocol, ReversePath, Rule, RuleSet};
-
-/// Words of a ruleset.
-pub(super) const RULESET_WORDS: usize = (RULESET_LINES * RULE_LINE_WORDS) as usize;
 
 /// What names stand for.
 pub(super) struct Names<'a> {

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use mailgate_common::ruleset::RULE_LINE_WORDS;
+use mailgate_common::ruleset::RULESET_WORDS;
 use mailgate_common::{LINE_WORDS, PAGE_WORDS, header, names, setting};
 use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
@@ -92,15 +92,14 @@ impl Maps {
 
 impl Backing for Maps {
     fn area(&self, part: Part, words: usize) -> Result<Area, Error> {
-        let (name, line) = match part {
-            Part::V4 => ("generation4", LINE_WORDS),
-            Part::V6 => ("generation6", PAGE_WORDS),
-            Part::Rules => ("ruleset", RULE_LINE_WORDS),
-        };
-        let lines = u32::try_from(words / line as usize).unwrap_or(u32::MAX);
-        sys::generation_map(name, line * 8, lines)
-            .and_then(|map| Area::of_map(words, map))
-            .map_err(|source| Error::kernel("memory for the tables", source))
+        let lines = |line: u32| u32::try_from(words / line as usize).unwrap_or(u32::MAX);
+        match part {
+            Part::V4 => sys::generation_map("generation4", LINE_WORDS * 8, lines(LINE_WORDS)),
+            Part::V6 => sys::generation_map("generation6", PAGE_WORDS * 8, lines(PAGE_WORDS)),
+            Part::Rules => sys::ruleset_map("ruleset", RULESET_WORDS * 8),
+        }
+        .and_then(|map| Area::of_map(words, map))
+        .map_err(|source| Error::kernel("memory for the tables", source))
     }
 
     fn publish(&self, news: &News<'_>, within: Option<Duration>) -> Result<(), Error> {

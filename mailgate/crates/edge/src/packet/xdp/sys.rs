@@ -95,12 +95,20 @@ impl Attr {
 /// # Errors
 /// Those of bpf(2).
 pub fn generation_map(name: &str, bytes: u32, lines: u32) -> io::Result<OwnedFd> {
-    let mut attr = Attr::new()
-        .word(0, MAP_TYPE_ARRAY)
-        .word(4, 4)
-        .word(8, bytes)
-        .word(12, lines)
-        .word(16, F_MMAPABLE | F_INNER_MAP);
+    array_map(name, bytes, lines, F_MMAPABLE | F_INNER_MAP)
+}
+
+/// A new array for a ruleset: one value of `bytes`, to be mapped, to be put into an array of maps.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn ruleset_map(name: &str, bytes: u32) -> io::Result<OwnedFd> {
+    array_map(name, bytes, 1, F_MMAPABLE)
+}
+
+fn array_map(name: &str, bytes: u32, lines: u32, flags: u32) -> io::Result<OwnedFd> {
+    let mut attr =
+        Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, bytes).word(12, lines).word(16, flags);
     // `map_name`: 15 bytes and a zero, at byte 28.
     for (n, chunk) in name.as_bytes().chunks(4).take(4).enumerate() {
         let mut word = [0; 4];
