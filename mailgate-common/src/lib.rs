@@ -11,6 +11,10 @@
 //! adds `aya::Pod`.
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod answer;
 mod decide;
 pub mod event;
 mod frame;

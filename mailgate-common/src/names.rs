@@ -32,8 +32,24 @@ pub const CONNECTIONS: &str = "CONNECTIONS";
 pub const COUNTED: &str = "COUNTED";
 /// Ring buffer of [`Overrun`](crate::limit::Overrun)s for the daemon.
 pub const EVENTS: &str = "EVENTS";
+/// The XDP program that refuses.
+pub const REJECT: &str = "reject";
+/// The XDP program that holds.
+pub const TARPIT: &str = "tarpit";
+/// The XDP program that answers with SYN cookies.
+pub const COOKIE: &str = "cookie";
+/// Array of one value: [`answer::setting`](crate::answer::setting).
+pub const ANSWER: &str = "ANSWER";
+/// Per-processor array: how often each [`Answered`](crate::answer::Answered) happened.
+pub const ANSWERED: &str = "ANSWERED";
+/// Hash: the addresses of this host.
+pub const LOCAL: &str = "LOCAL";
+/// Array: the buckets of the rates of sources. Not pinned.
+pub const SOURCES: &str = "SOURCES";
+/// Last used hash: connections that the tarpit in the kernel holds. Not pinned, and of one entry unless asked for.
+pub const TARPITTED: &str = "TARPITTED";
 /// All maps that outlive the daemon, in the order in which they are pinned.
-pub const MAPS: [&str; 13] = [
+pub const MAPS: [&str; 16] = [
     TABLES4,
     TABLES6,
     RULESETS,
@@ -47,4 +63,7 @@ pub const MAPS: [&str; 13] = [
     CONNECTIONS,
     COUNTED,
     EVENTS,
+    ANSWER,
+    ANSWERED,
+    LOCAL,
 ];

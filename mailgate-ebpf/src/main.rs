@@ -10,8 +10,12 @@
 // The target's `core` has no atomic types, the kernel has atomic instructions (5.12).
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
+#[cfg(target_arch = "bpf")]
+mod answer;
 #[cfg(all(target_arch = "bpf", feature = "bench"))]
 mod bench;
+#[cfg(target_arch = "bpf")]
+mod cookie;
 #[cfg(target_arch = "bpf")]
 mod frame;
 #[cfg(target_arch = "bpf")]
@@ -19,9 +23,13 @@ mod limits;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod reject;
+#[cfg(target_arch = "bpf")]
 mod routes;
 #[cfg(target_arch = "bpf")]
 mod steer;
+#[cfg(target_arch = "bpf")]
+mod tarpit;
 #[cfg(target_arch = "bpf")]
 mod trace;
 #[cfg(target_arch = "bpf")]
@@ -35,6 +43,21 @@ mod programs {
     #[xdp]
     pub fn ingress(ctx: XdpContext) -> u32 {
         crate::verdict::verdict(&ctx)
+    }
+
+    #[xdp]
+    pub fn reject(ctx: XdpContext) -> u32 {
+        crate::reject::refuse(&ctx)
+    }
+
+    #[xdp]
+    pub fn tarpit(ctx: XdpContext) -> u32 {
+        crate::tarpit::answer(&ctx)
+    }
+
+    #[xdp]
+    pub fn cookie(ctx: XdpContext) -> u32 {
+        crate::cookie::answer(&ctx)
     }
 
     #[sk_lookup]

@@ -12,6 +12,8 @@ mod certs;
 mod daemon;
 mod dialogue;
 mod dns;
+#[cfg(feature = "ebpf")]
+pub mod held;
 mod imap_client;
 pub mod lab;
 mod netns;

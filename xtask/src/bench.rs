@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::bench_kernel;
+use crate::{bench_kernel, bench_tarpit};
 
 /// One measurement.
 struct Bench {
@@ -22,6 +22,11 @@ const BENCHES: &[Bench] = &[
         name: "flood",
         line: "SMTP of a bypassed client while listed sources flood, behind each filter",
         measure: bench_kernel::flood,
+    },
+    Bench {
+        name: "tarpit-kernel",
+        line: "100,000 clients (or the number given) held by the tarpit in the kernel, and a forged flood",
+        measure: bench_tarpit::run,
     },
 ];
 
@@ -43,6 +48,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 fn list() {
     println!("each takes --quick (a short run on small tables) and --json FILE");
     for Bench { name, line, .. } in BENCHES {
-        println!("bench {name:10} {line}");
+        println!("bench {name:14} {line}");
     }
 }

@@ -9,6 +9,7 @@
 
 mod bench;
 mod bench_kernel;
+mod bench_tarpit;
 mod build;
 mod ebpf;
 mod lab;

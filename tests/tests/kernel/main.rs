@@ -6,6 +6,7 @@
     expect(
         clippy::expect_used,
         clippy::indexing_slicing,
+        clippy::panic,
         clippy::unwrap_used,
         reason = "test code outside of test functions: a failure is a failed test"
     )
@@ -18,7 +19,11 @@ fn kernel_filter() {
 }
 
 #[cfg(feature = "ebpf")]
+mod answers;
+#[cfg(feature = "ebpf")]
 mod coming;
+#[cfg(feature = "ebpf")]
+mod cookies;
 #[cfg(feature = "ebpf")]
 mod differential;
 #[cfg(feature = "ebpf")]
@@ -26,11 +31,15 @@ mod flood;
 #[cfg(feature = "ebpf")]
 mod frames;
 #[cfg(feature = "ebpf")]
+mod held;
+#[cfg(feature = "ebpf")]
 mod limits;
 #[cfg(feature = "ebpf")]
 mod packets;
 #[cfg(feature = "ebpf")]
 mod refusals;
+#[cfg(feature = "ebpf")]
+mod segments;
 #[cfg(feature = "ebpf")]
 mod station;
 #[cfg(feature = "ebpf")]

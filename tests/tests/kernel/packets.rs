@@ -13,6 +13,8 @@ use crate::station::{config, entry, missing, name, namespace, open, tables};
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+/// A RST goes back.
+const XDP_TX: u32 = 3;
 
 fn counts(filter: &Xdp) -> Vec<u64> {
     Reason::ALL.iter().map(|reason| filter.counter(*reason)).collect()
@@ -25,7 +27,11 @@ fn meets(filter: &Xdp, what: &str, frame: &[u8], want: Reason) -> Result<()> {
     for (reason, (before, after)) in Reason::ALL.iter().zip(before.into_iter().zip(counts(filter))) {
         assert_eq!(after - before, u64::from(*reason == want), "reason {} on {what}", reason.name());
     }
-    let expected = if want.kind() == Kind::Dropped { XDP_DROP } else { XDP_PASS };
+    let expected = match want {
+        Reason::Rejected => XDP_TX,
+        _ if want.kind() == Kind::Dropped => XDP_DROP,
+        _ => XDP_PASS,
+    };
     assert_eq!(verdict, expected, "verdict on {what}");
     Ok(())
 }

@@ -33,6 +33,8 @@ pub struct Config {
     /// Control group (version 2) whose sockets limits count; only those in our network namespace do. Default: the root of
     /// the hierarchy, all programs of the host. Example: `"/sys/fs/cgroup/system.slice"`.
     pub control_group: Option<PathBuf>,
+    /// `[edge.packet.answers]`: what the filter answers by itself.
+    pub answers: super::Answers,
     /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
     #[serde(skip)]
     pub local: Vec<IpNet>,
@@ -64,6 +66,7 @@ impl Default for Config {
             steer_loopback: false,
             counted_sources: 0,
             control_group: None,
+            answers: super::Answers::default(),
             local: Vec::new(),
         }
     }

@@ -117,6 +117,8 @@ impl PacketFilter for Memory {
             acts: Where::Memory,
             reason: Some(self.reason.clone()),
             interfaces: Vec::new(),
+            answers: Vec::new(),
+            cookies: super::KernelCookies::read(),
             pins: None,
             generation,
             entries4,

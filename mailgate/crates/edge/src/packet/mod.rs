@@ -3,9 +3,11 @@
 //! [`open`] tries the kernel (an XDP program per interface, one `sk_lookup` program) and falls back to memory, saying
 //! why. Both sides run the same lookup and `mailgate_common::decide` over the same words.
 
+mod answers;
 mod area;
 mod classes;
 mod config;
+mod cookies;
 mod current;
 mod engine;
 mod error;
@@ -35,7 +37,9 @@ use mailgate_model::{Clock, Timestamp};
 
 use crate::firewall::{Effective, RuleSet};
 
+pub use answers::{Answerer, Answers, HeldConnection, State};
 pub use config::{Config, Mode};
+pub use cookies::KernelCookies;
 pub use error::Error;
 pub use memory::Memory;
 pub use status::{Counted, How, Interface, Status, Where};

@@ -83,6 +83,10 @@ pub struct Status {
     pub reason: Option<String>,
     /// The interfaces that are meant, by name, and how each stands.
     pub interfaces: Vec<Interface>,
+    /// The programs that answer; empty outside the kernel.
+    pub answers: Vec<super::Answerer>,
+    /// SYN cookies of the kernel.
+    pub cookies: Option<super::KernelCookies>,
     /// Folder of the pins.
     pub pins: Option<String>,
     /// Number of the newest generation; rises with every rebuild.

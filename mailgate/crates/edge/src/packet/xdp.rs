@@ -6,6 +6,8 @@ mod maps;
 mod owner;
 mod pins;
 mod probe;
+mod programs;
+mod syncookies;
 pub mod sys;
 mod track;
 mod watch;
@@ -20,18 +22,23 @@ use aya::maps::{HashMap, MapData, PerCpuArray};
 use aya::programs::{SkLookup, Xdp as XdpProgram};
 use aya::{Ebpf, EbpfLoader};
 use ipnet::IpNet;
+use mailgate_common::answer::Answered;
 use mailgate_common::{Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, Ruling, names, setting};
 use mailgate_lists::Change;
 use mailgate_model::{Clock, Timestamp};
 
 use super::lock::Lock;
 use super::shared::Shared;
-use super::{Applied, Config, Counted, Error, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
+use super::{
+    Applied, Config, Counted, Error, HeldConnection, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict,
+    Where,
+};
 use crate::firewall::RuleSet;
 use crate::overload::Accounting;
 use attach::Links;
 use maps::Maps;
 pub use owner::Owner;
+use programs::Answering;
 use track::Tracker;
 use watch::Watch;
 
@@ -51,6 +58,7 @@ pub struct Xdp {
     watch: Option<Watch>,
     _lock: Lock,
     shared: Arc<Shared>,
+    answering: Answering,
     clock: Arc<dyn Clock>,
     listeners: OwnedFd,
     reasons: PerCpuArray<MapData, Count>,
@@ -78,6 +86,7 @@ impl Xdp {
         let rule_hits = PerCpuArray::try_from(taken(&mut loaded, names::RULE_HITS)?).map_err(refused)?;
         let hits = HashMap::try_from(taken(&mut loaded, names::HITS)?).map_err(refused)?;
         let earlier = backing.newest();
+        let answering = Answering::install(&mut loaded, &config.answers, &folder)?;
         let programs = attach::Programs {
             ingress: duplicate(&loaded, names::INGRESS)?,
             steer: duplicate(&loaded, names::STEER)?,
@@ -102,6 +111,7 @@ impl Xdp {
             watch: watch.ok(),
             _lock: lock,
             shared,
+            answering,
             clock,
             listeners,
             reasons,
@@ -142,6 +152,26 @@ impl Xdp {
         sum(&self.rule_hits, rule).0
     }
 
+    /// How often an answer program did this, over all processors.
+    #[must_use]
+    pub fn answered(&self, what: Answered) -> u64 {
+        self.answering.answered(what)
+    }
+
+    /// Bytes of kernel memory that the answers take; they do not grow.
+    #[must_use]
+    pub const fn answers_memory(&self) -> u64 {
+        self.answering.bytes()
+    }
+
+    /// Connections that the tarpit in the kernel holds or held, as far as they are written down.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn held(&self) -> Result<Vec<HeldConnection>, Error> {
+        self.answering.held()
+    }
+
     /// Packets (or connections) that met their end for this reason, over all processors.
     #[must_use]
     pub fn counter(&self, reason: Reason) -> u64 {
@@ -180,6 +210,7 @@ fn refused(error: impl std::fmt::Display) -> Error {
 
 fn load(folder: &std::path::Path, config: &Config) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
+    loader.map_max_entries(names::TARPITTED, config.answers.recorded.max(1));
     loader.map_max_entries(names::HITS, config.counted_sources.max(1));
     for name in names::MAPS {
         loader.map_pin_path(name, folder.join(name));
@@ -250,7 +281,8 @@ impl PacketFilter for Xdp {
     }
 
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
-        self.shared.set_rules(rules, within)
+        self.shared.set_rules(rules, within)?;
+        self.answering.follow(&self.shared.rule_set())
     }
 
     fn confirm(&self) -> Result<bool, Error> {
@@ -258,7 +290,9 @@ impl PacketFilter for Xdp {
     }
 
     fn roll_back(&self) -> Result<bool, Error> {
-        self.shared.roll_back()
+        let back = self.shared.roll_back()?;
+        self.answering.follow(&self.shared.rule_set())?;
+        Ok(back)
     }
 
     fn unconfirmed(&self) -> Option<Timestamp> {
@@ -266,7 +300,9 @@ impl PacketFilter for Xdp {
     }
 
     fn tick(&self) -> Result<bool, Error> {
-        self.shared.tick()
+        let back = self.shared.tick()?;
+        self.answering.follow(&self.shared.rule_set())?;
+        Ok(back)
     }
 
     fn rules(&self) -> Vec<RuleRow> {
@@ -333,13 +369,15 @@ impl PacketFilter for Xdp {
             acts: Where::Kernel,
             reason: None,
             interfaces: self.links.lock().unwrap_or_else(PoisonError::into_inner).status(),
+            answers: self.answering.status(),
+            cookies: super::KernelCookies::read(),
             pins: Some(self.folder.display().to_string()),
             generation,
             entries4,
             entries6,
             bytes: current.bytes(),
             tables: current.names(),
-            counters: counters.collect(),
+            counters: counters.chain(self.answering.counters()).collect(),
         }
     }
 

@@ -12,7 +12,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::super::Error;
 use super::super::lock::Lock;
-use super::sys;
+use super::{syncookies, sys};
 
 /// Meaning of what the maps hold, where their shape does not show it.
 const VERSION: u32 = 1;
@@ -158,6 +158,7 @@ pub(super) fn remove(instance: &Path) -> Result<bool, Error> {
 /// The same for who has the lock.
 pub(super) fn remove_locked(instance: &Path) -> Result<(), Error> {
     for version in read(instance)? {
+        syncookies::undo(&version);
         remove_pins(&version)?;
     }
     // Other instances may be there; then the outer folder stays.

@@ -23,6 +23,7 @@ const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const MAP_DELETE_ELEM: libc::c_int = 3;
 const MAP_GET_NEXT_KEY: libc::c_int = 4;
+const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
@@ -39,6 +40,7 @@ const ATTACH_SK_LOOKUP: u32 = 36;
 const ATTACH_XDP: u32 = 37;
 const ATTACH_SOCK_OPS: u32 = 3;
 const LINK_TYPE_CGROUP: u32 = 3;
+const PROG_TYPE_XDP: u32 = 6;
 const LINK_TYPE_XDP: u32 = 6;
 const LINK_TYPE_NETNS: u32 = 5;
 
@@ -213,6 +215,30 @@ pub fn map_id(map: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(info.field(4))
 }
 
+/// All keys of a hash map with keys of `N` bytes; keys that come and go meanwhile may be missed.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_keys<const N: usize>(map: BorrowedFd<'_>) -> io::Result<Vec<[u8; N]>> {
+    let mut keys: Vec<[u8; N]> = Vec::new();
+    let mut next = [0; N];
+    while map_next_key(map, keys.last().map(<[u8; N]>::as_slice), &mut next)? {
+        keys.push(next);
+    }
+    Ok(keys)
+}
+
+/// Removes the value of a key; fine when there is none.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_delete_key(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
+    match Attr::new().fd(0, map).address(8, key).call(MAP_DELETE_ELEM) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
 /// The map with this id.
 ///
 /// # Errors
@@ -328,4 +354,41 @@ pub fn test_run(
     }
     attr.call(PROG_TEST_RUN)?;
     Ok((attr.field(4), attr.field(36)))
+}
+
+/// Bytes that a frame may have after a program changed it, in [`reply_to`].
+const REPLY_LIMIT: usize = 2048;
+
+/// Runs a program once on a packet: its result, and the packet as the program left it.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn reply_to(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<(u32, Vec<u8>)> {
+    let mut after = vec![0; REPLY_LIMIT];
+    let mut attr = Attr::new()
+        .fd(0, program)
+        .word(8, packet.len() as u32)
+        .word(12, REPLY_LIMIT as u32)
+        .address(16, packet)
+        .address(24, after.as_mut_ptr())
+        .word(32, 1);
+    attr.call(PROG_TEST_RUN)?;
+    after.truncate(attr.field(12) as usize);
+    Ok((attr.field(4), after))
+}
+
+/// An XDP program that passes everything. A veth device sends what XDP answers only to a peer that polls, and it polls
+/// when it has a program: this one, where there is no other. For tests and measurements.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn pass_program() -> io::Result<OwnedFd> {
+    // r0 = XDP_PASS; exit (linux/bpf.h: opcode, registers, offset, immediate).
+    const INSTRUCTIONS: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    Attr::new()
+        .word(0, PROG_TYPE_XDP)
+        .word(4, INSTRUCTIONS.len() as u32)
+        .address(8, &INSTRUCTIONS)
+        .address(16, c"GPL".as_ptr())
+        .call_for_fd(PROG_LOAD)
 }
