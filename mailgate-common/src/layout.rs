@@ -30,7 +30,7 @@ pub mod header {
     pub const GENERATION: u32 = 1;
     /// Secret of the hash, so that a feed cannot aim at one bucket.
     pub const SEED: u32 = 2;
-    /// First line of buckets (low half); number of buckets minus one, in IPv4 bits of it (high half).
+    /// First line of buckets (low half); number of buckets minus one (high half).
     pub const BUCKETS: u32 = 3;
     /// First word of classes (low half) and room for classes (high half).
     pub const CLASSES: u32 = 4;

@@ -58,26 +58,30 @@ pub enum Kind4 {
 pub struct Buckets4 {
     /// First line.
     pub base: u32,
-    /// Bits of a bucket's number, [`BUCKET_BITS_MIN`] to [`BUCKET_BITS_MAX`].
-    pub bits: u32,
-    /// Two odd factors.
+    /// Number of buckets minus one: that of [`BUCKET_BITS_MIN`] to [`BUCKET_BITS_MAX`] bits.
+    pub mask: u32,
+    /// Two factors; both are odd.
     pub seed: u64,
 }
 
 /// A key, ready to be looked for.
 ///
-/// A slot is, from its top bit: one bit for [`SPILLED`], the rest of the permuted address, the kind, the number of
-/// the choice (of [`CHOICES`]), and the class plus one; a slot of class field 0 is free.
+/// A slot is, from its top bit: one bit for [`SPILLED`], what the bucket's number leaves of the permuted address,
+/// the class plus one, the kind, the number of the choice (of [`CHOICES`]). A slot of class field 0 is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key4 {
     /// The slot of this key at its first choice, class field 0.
     slot: u32,
     home: u32,
     step: u32,
-    class_bits: u32,
+    /// Bits of a slot that are no key.
+    class_field: u32,
     /// As a word of the stash, class 0.
     stash: u64,
 }
+
+/// Bits of a slot below the class field: kind and choice.
+const CLASS_SHIFT: u32 = 3;
 
 impl Buckets4 {
     /// From the first line of a generation.
@@ -85,14 +89,20 @@ impl Buckets4 {
     #[inline(always)]
     pub fn of<L: Line>(first: L) -> Self {
         let place = Geometry::unpack(first.word(header::BUCKETS));
-        Self { base: place.base, bits: place.extent, seed: first.word(header::SEED) }
+        Self { base: place.base, mask: place.extent, seed: first.word(header::SEED) }
     }
 
-    /// Bits of the class field: classes are below 2 to this, minus 1.
+    /// Where the class plus one stands in a slot.
     #[must_use]
     #[inline(always)]
-    pub const fn class_bits(self) -> u32 {
-        self.bits.wrapping_sub(4)
+    pub const fn class_field(self) -> u32 {
+        self.mask >> 1 & !((1 << CLASS_SHIFT) - 1)
+    }
+
+    /// Classes are below this.
+    #[must_use]
+    pub const fn class_limit(self) -> u32 {
+        self.class_field() >> CLASS_SHIFT
     }
 
     /// The key of an address (in host order) and kind.
@@ -100,18 +110,16 @@ impl Buckets4 {
     #[inline(always)]
     pub const fn key(self, address: u32, kind: Kind4) -> Key4 {
         // Each step can be undone, so that different addresses never come out the same.
-        let mut mixed = address.wrapping_mul(self.seed as u32 | 1);
+        let mut mixed = address.wrapping_mul(self.seed as u32);
         mixed ^= mixed >> 16;
-        mixed = mixed.wrapping_mul((self.seed >> 32) as u32 | 1);
+        mixed = mixed.wrapping_mul((self.seed >> 32) as u32);
         mixed ^= mixed >> 15;
-        let mask = 1_u32.wrapping_shl(self.bits).wrapping_sub(1);
-        let (home, rest) = (mixed & mask, mixed.wrapping_shr(self.bits));
-        let kind = kind as u32;
+        let (home, rest) = (mixed & self.mask, mixed & !self.mask);
         Key4 {
-            slot: rest.wrapping_shl(self.bits.wrapping_sub(1)) | kind.wrapping_shl(self.bits.wrapping_sub(2)),
+            slot: rest >> 1 | (kind as u32) << 2,
             home,
             step: self.step(rest),
-            class_bits: self.class_bits(),
+            class_field: self.class_field(),
             stash: 1 << 63 | (kind as u64) << 56 | (address as u64) << 24,
         }
     }
@@ -119,24 +127,15 @@ impl Buckets4 {
     /// Of a slot in `bucket`: the first bucket and step of its key, and the number of this choice.
     #[must_use]
     pub const fn origin(self, slot: u32, bucket: u32) -> (u32, u32, u32) {
-        let n = slot.wrapping_shr(self.class_bits()) & (CHOICES - 1);
-        let rest = (slot & !(SPILLED as u32)).wrapping_shr(self.bits.wrapping_sub(1));
-        let step = self.step(rest);
+        let n = slot & (CHOICES - 1);
+        let step = self.step(slot << 1 & !self.mask);
         (Key4::bucket_of(bucket, step, n), step, n)
-    }
-
-    /// The same slot at choice `n` of its key.
-    #[must_use]
-    pub const fn at_choice(self, slot: u32, n: u32) -> u32 {
-        let field = (CHOICES - 1).wrapping_shl(self.class_bits());
-        slot & !field | n.wrapping_shl(self.class_bits())
     }
 
     /// What the second pair of buckets differs by. Bit 1 is set: it is in another line of cache.
     #[inline(always)]
     const fn step(self, rest: u32) -> u32 {
-        let mask = 1_u32.wrapping_shl(self.bits).wrapping_sub(1);
-        ((rest as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24) as u32 & mask | 2
+        ((rest as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 38) as u32 & self.mask | 2
     }
 
     /// Line and first word of a bucket.
@@ -168,7 +167,7 @@ impl Key4 {
     #[must_use]
     #[inline(always)]
     pub const fn slot(self, n: u32, class: u32) -> u32 {
-        self.slot | n.wrapping_shl(self.class_bits) | class.wrapping_add(1)
+        self.slot | n | class.wrapping_add(1) << CLASS_SHIFT
     }
 
     /// The word of the stash that says: this key has this class (below 2^24).
@@ -185,26 +184,25 @@ impl Key4 {
         word >> 24 == self.stash >> 24
     }
 
-    /// Class field of the slot of this key at choice `n`, in the bucket of `line` that begins at word `from`; 0 when
-    /// it is not there.
+    /// Class plus one of this key at choice `n`, in the bucket of `line` that begins at word `from`; 0 when it is not
+    /// there.
     ///
     /// Without a branch: which slot matches cannot be predicted, and a wrong guess would cost more than all eight.
     #[inline(always)]
-    fn field_in<L: Line>(self, line: L, from: u32, n: u32) -> u32 {
-        let wanted = self.slot | n.wrapping_shl(self.class_bits);
-        let wanted = (wanted as u64) << 32 | wanted as u64;
-        let class = 1_u32.wrapping_shl(self.class_bits).wrapping_sub(1);
-        let not_key = (class as u64) << 32 | class as u64 | TOPS;
-        let mut field = 0;
+    fn class_in<L: Line>(self, line: L, from: u32, n: u32) -> u32 {
+        const BOTH: u64 = 1 << 32 | 1;
+        let wanted = (self.slot | n) as u64 * BOTH;
+        let key = !(self.class_field as u64 * BOTH | TOPS);
+        let mut found = 0;
         let mut word = 0;
         while word < BUCKET_WORDS {
             let differs = line.word(from + word) ^ wanted;
             // The top bit of a half stays clear when no bit of the key differs; no carry leaves a half.
-            let equal = !((differs & !not_key).wrapping_add(!TOPS)) & TOPS;
-            field |= equal.wrapping_sub(equal >> 31) & differs;
+            let equal = !((differs & key).wrapping_add(!TOPS)) & TOPS;
+            found |= equal.wrapping_sub(equal >> 31) & differs;
             word += 1;
         }
-        (field | field >> 32) as u32 & class
+        (found | found >> 32) as u32 >> CLASS_SHIFT
     }
 }
 
@@ -229,9 +227,9 @@ pub fn find4<M: Lines>(memory: &M, first: M::Line, address: u32, kind: Kind4) ->
     let key = table.key(address, kind);
     let (line, from) = table.place(key.home);
     let line = memory.line(line)?;
-    let field = key.field_in(line, from, 0);
-    if field != 0 {
-        return Some(field - 1);
+    let class = key.class_in(line, from, 0);
+    if class != 0 {
+        return Some(class - 1);
     }
     if line.word(from) & SPILLED == 0 { None } else { find_spilled(memory, first, table, key) }
 }
@@ -242,9 +240,9 @@ fn find_spilled<M: Lines>(memory: &M, first: M::Line, table: Buckets4, key: Key4
     let mut n = 1;
     while n < CHOICES {
         let (line, from) = table.place(key.bucket(n));
-        let field = key.field_in(memory.line(line)?, from, n);
-        if field != 0 {
-            return Some(field - 1);
+        let class = key.class_in(memory.line(line)?, from, n);
+        if class != 0 {
+            return Some(class - 1);
         }
         n += 1;
     }

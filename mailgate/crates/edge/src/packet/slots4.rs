@@ -43,8 +43,8 @@ impl Slots4 {
     /// Bits of a bucket's number for `slots` slots and classes up to `class_limit`; `None` beyond the largest table.
     pub(super) fn bits_for(slots: u64, class_limit: u32) -> Option<u32> {
         (BUCKET_BITS_MIN..=BUCKET_BITS_MAX).find(|bits| {
-            let table = Buckets4 { base: 0, bits: *bits, seed: 0 };
-            slots * 8 <= (SLOTS << bits) * BUILT_EIGHTHS && class_limit + 1 < 1 << table.class_bits()
+            let table = Buckets4 { base: 0, mask: (1 << bits) - 1, seed: 0 };
+            slots * 8 <= (SLOTS << bits) * BUILT_EIGHTHS && class_limit <= table.class_limit()
         })
     }
 
@@ -55,9 +55,10 @@ impl Slots4 {
 
     /// An empty table from line `base` on; told to readers by the header.
     pub(super) fn new(area: &Area, base: u32, bits: u32, seed: u64) -> Self {
-        area.store(header::BUCKETS as usize, Geometry { base, extent: bits }.pack());
-        area.store(header::SEED as usize, seed);
-        Self { table: Buckets4 { base, bits, seed }, used: 0, hosts: 0, stashed: 0 }
+        let table = Buckets4 { base, mask: (1 << bits) - 1, seed: seed | 1 << 32 | 1 };
+        area.store(header::BUCKETS as usize, Geometry { base, extent: table.mask }.pack());
+        area.store(header::SEED as usize, table.seed);
+        Self { table, used: 0, hosts: 0, stashed: 0 }
     }
 
     /// Sets the class of a key, present or not.
@@ -82,7 +83,7 @@ impl Slots4 {
     /// Adds a key that is not there.
     pub(super) fn insert(&mut self, area: &Area, address: u32, kind: Kind4, class: u32) -> Result<(), Full> {
         self.fits(class)?;
-        if self.used * 8 >= (SLOTS << self.table.bits) * GROWN_EIGHTHS {
+        if self.used * 8 >= SLOTS * (u64::from(self.table.mask) + 1) * GROWN_EIGHTHS {
             return Err(Full);
         }
         let key = self.table.key(address, kind);
@@ -126,11 +127,11 @@ impl Slots4 {
     /// Number of the first bucket of an address, as a part of all: to fill a table part by part.
     pub(super) fn part(&self, address: u32, parts_log2: u32) -> usize {
         let home = self.table.key(address, Kind4::Host).bucket(0);
-        (home >> self.table.bits.saturating_sub(parts_log2)) as usize
+        ((u64::from(home) << parts_log2) / (u64::from(self.table.mask) + 1)) as usize
     }
 
     fn fits(&self, class: u32) -> Result<(), Full> {
-        if class + 1 < 1 << self.table.class_bits() { Ok(()) } else { Err(Full) }
+        if class < self.table.class_limit() { Ok(()) } else { Err(Full) }
     }
 
     fn words(&self, bucket: u32) -> std::ops::Range<usize> {
@@ -140,9 +141,9 @@ impl Slots4 {
     }
 
     fn find(&self, area: &Area, key: Key4) -> Option<Place> {
-        let class_field = (1_u32 << self.table.class_bits()) - 1;
+        let class_field = self.table.class_field();
         for n in 0..CHOICES {
-            let wanted = key.slot(n, 0) - 1;
+            let wanted = key.slot(n, 0) & !class_field;
             for at in self.words(key.bucket(n)) {
                 let word = area.load(at);
                 for shift in [0, 32] {
@@ -162,7 +163,7 @@ impl Slots4 {
 
     /// A free slot of a bucket: word and shift.
     fn free(&self, area: &Area, bucket: u32) -> Option<(usize, u32)> {
-        let class_field = (1_u64 << self.table.class_bits()) - 1;
+        let class_field = u64::from(self.table.class_field());
         self.words(bucket).find_map(|at| {
             let word = area.load(at);
             [0, 32].into_iter().find(|shift| word >> shift & class_field == 0).map(|shift| (at, shift))
@@ -198,7 +199,7 @@ impl Slots4 {
             let to = Key4::bucket_of(home, step, later);
             let Some((to, to_shift)) = self.free(area, to) else { continue };
             self.mark(area, home);
-            let moved = self.table.at_choice(slot, later);
+            let moved = slot & !(CHOICES - 1) | later;
             area.store(to, area.load(to) | u64::from(moved) << to_shift);
             area.store(at, area.load(at) & !(0x7fff_ffff << shift));
             return true;
