@@ -57,7 +57,7 @@ impl Current {
     }
 
     /// The tables that hold an address.
-    fn set(&self, source: IpAddr) -> u64 {
+    pub(super) fn set(&self, source: IpAddr) -> u64 {
         match source.to_canonical() {
             IpAddr::V4(ip) => self
                 .area4

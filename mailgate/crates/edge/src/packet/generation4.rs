@@ -257,7 +257,11 @@ impl Filler {
 
     fn done(self, slots: &mut Slots4, area: &Area) -> Result<(), Full> {
         for (address, kind, class) in self.parts.into_iter().flatten() {
-            slots.insert(area, address, kind, class)?;
+            match kind {
+                Kind4::Host => slots.insert(area, address, kind, class)?,
+                // A prefix inside another one says its blocks again; the later one is the longer one.
+                Kind4::Block => slots.put(area, address, kind, class)?,
+            }
         }
         Ok(())
     }

@@ -268,4 +268,6 @@ fn in_kernel(config: &Config, _: &Arc<dyn Clock>) -> InKernel {
 }
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;

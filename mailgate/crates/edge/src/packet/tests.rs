@@ -219,10 +219,10 @@ proptest! {
 }
 
 /// A generator with a known start, so that a failure can be repeated.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -354,7 +354,7 @@ fn more_tables_than_bits_are_refused_and_the_old_ones_stay() {
 }
 
 /// Memory that can be had only while the flag says so.
-struct Scarce(Arc<std::sync::atomic::AtomicBool>);
+pub(super) struct Scarce(pub(super) Arc<std::sync::atomic::AtomicBool>);
 
 impl Backing for Scarce {
     fn area(&self, _: Part, words: usize) -> Result<Area, super::Error> {
