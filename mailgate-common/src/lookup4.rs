@@ -192,7 +192,7 @@ impl Key4 {
     fn class_in<L: Line>(self, line: L, from: u32, n: u32) -> u32 {
         const BOTH: u64 = 1 << 32 | 1;
         let wanted = (self.slot | n) as u64 * BOTH;
-        let key = !(self.class_field as u64 * BOTH | TOPS);
+        let key = !((self.class_field as u64 * BOTH) | TOPS);
         let mut found = 0;
         let mut word = 0;
         while word < BUCKET_WORDS {

@@ -33,6 +33,10 @@ pub(super) enum Part {
 
 /// New areas, to come into force together; `None` leaves a part as it is, `Some(None)` empties it.
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(
+    not(feature = "ebpf"),
+    expect(dead_code, reason = "in memory of our own there is nothing to switch")
+)]
 pub(super) struct News<'a> {
     pub(super) v4: Option<Option<&'a Area>>,
     pub(super) v6: Option<Option<&'a Area>>,

@@ -136,7 +136,7 @@ impl Run {
         let crowd = self.below(self.shape.crowds);
         if self.below(7) == 0 {
             let far = u128::from(0x2001_0db8_u32) << 96 | u128::from(crowd) << 80;
-            let near = u128::from(bits) << (self.below(9) * 8) & (1 << 80) - 1;
+            let near = (u128::from(bits) << (self.below(9) * 8)) & ((1 << 80) - 1);
             let length = self.below(129) as u8;
             // A short one now and then: it holds nearly everything.
             let length = if length < 16 && self.below(8) > 0 { 48 + length } else { length };
@@ -240,9 +240,9 @@ impl Run {
     fn question(&mut self) -> IpAddr {
         let bits = self.random.next();
         let wide = u128::from(self.random.next()) << 64 | u128::from(bits);
-        if self.known.is_empty() || bits % 8 == 0 {
+        if self.known.is_empty() || bits.is_multiple_of(8) {
             let any4 = Ipv4Addr::from(bits as u32 >> 3);
-            return if bits % 16 == 0 { any4.into() } else { not_mapped(wide >> 3 | 1 << 125) };
+            return if bits.is_multiple_of(16) { any4.into() } else { not_mapped(wide >> 3 | 1 << 125) };
         }
         let at = self.below(self.known.len() as u64) as usize;
         let pick = |first: u128, last: u128| match bits >> 3 & 7 {
