@@ -51,10 +51,7 @@ pub(crate) fn build_with(toolchain: &Toolchain, programs: Programs) -> Result<Pa
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
             "RUSTFLAGS",
-            format!(
-                "--cfg=bpf_target_arch=\"{}\" -Cdebuginfo=2 -Ctarget-cpu=v3 -Clink-arg=--btf",
-                std::env::consts::ARCH
-            ),
+            format!("--cfg=bpf_target_arch=\"{}\" -Cdebuginfo=2 -Clink-arg=--btf", std::env::consts::ARCH),
         );
     let name = match programs {
         Programs::Filter => "filter.o",
