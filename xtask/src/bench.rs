@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 }
 
 fn list() {
-    println!("each takes --quick (a short run on small tables) and --json FILE");
+    println!("each takes --quick (a short run on small tables), --sizes N,N (entries) and --json FILE");
     for Bench { name, line, .. } in BENCHES {
         println!("bench {name:14} {line}");
     }

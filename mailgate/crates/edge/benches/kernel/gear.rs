@@ -1,6 +1,7 @@
 //! The bench programs, over maps that hold a set of addresses.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -9,7 +10,6 @@ use aya::programs::Xdp as XdpProgram;
 use aya::programs::xdp::XdpMode;
 use aya::{Ebpf, EbpfLoader};
 use mailgate_common::names;
-use mailgate_edge::packet::Config;
 use mailgate_edge::packet::xdp::{OBJECT, sys};
 
 use crate::Result;
@@ -22,7 +22,7 @@ pub(crate) struct Filled {
     pub(crate) bytes: f64,
 }
 
-/// The programs; those that ask our tables use the ones of the instance that `config` names.
+/// The programs; those that ask our tables use the ones that are pinned in a folder.
 pub(crate) struct Gear {
     loaded: Ebpf,
     pub(crate) hash: Filled,
@@ -36,8 +36,8 @@ impl Gear {
     }
 
     /// Loads the programs and fills the kernel's own structures, one call per entry.
-    pub(crate) fn of4(config: &Config, addresses: &[u32]) -> Result<Self> {
-        let mut gear = Self::load(config, addresses.len(), ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"])?;
+    pub(crate) fn of4(pins: &Path, addresses: &[u32]) -> Result<Self> {
+        let mut gear = Self::load(pins, addresses.len(), ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"])?;
         gear.keys("BENCH_KEYS", addresses)?;
         let begun = Instant::now();
         let mut hash: HashMap<_, u32, u32> = gear.map("BENCH_HASH")?.try_into()?;
@@ -55,8 +55,8 @@ impl Gear {
     }
 
     /// The same for IPv6.
-    pub(crate) fn of6(config: &Config, addresses: &[u128]) -> Result<Self> {
-        let mut gear = Self::load(config, addresses.len(), ["BENCH_TRIE6", "BENCH_HASH6", "BENCH_KEYS6"])?;
+    pub(crate) fn of6(pins: &Path, addresses: &[u128]) -> Result<Self> {
+        let mut gear = Self::load(pins, addresses.len(), ["BENCH_TRIE6", "BENCH_HASH6", "BENCH_KEYS6"])?;
         let halves = |address: u128| [((address >> 64) as u64).to_be(), (address as u64).to_be()];
         let keys: Vec<[u64; 2]> = addresses.iter().map(|address| halves(*address)).collect();
         gear.keys("BENCH_KEYS6", &keys)?;
@@ -75,8 +75,7 @@ impl Gear {
         Ok(gear)
     }
 
-    fn load(config: &Config, entries: usize, sized: [&str; 3]) -> Result<Self> {
-        let pins = config.folder().join("v1");
+    fn load(pins: &Path, entries: usize, sized: [&str; 3]) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         for name in names::MAPS {
             loader.map_pin_path(name, pins.join(name));

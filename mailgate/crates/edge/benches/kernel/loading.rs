@@ -133,8 +133,8 @@ fn parse(file: &Path) -> Result<Change> {
 }
 
 fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2]) -> Result<Row> {
-    let gear = Gear::of4(&lanes.ours.config, first)?;
-    let fresh = Gear::of4(&lanes.ours.config, second)?;
+    let gear = Gear::of4(&lanes.ours.pins, first)?;
+    let fresh = Gear::of4(&lanes.ours.pins, second)?;
     let milliseconds = |gear: &Gear| gear.trie.took.as_secs_f64() * 1000.0;
     Ok(Row { load: milliseconds(&gear), swap: milliseconds(&fresh), parsed: None, bytes: gear.trie.bytes })
 }

@@ -42,6 +42,8 @@ const STRANGERS: usize = 1_000_000;
 struct Wanted {
     flood: bool,
     quick: bool,
+    /// Instead of the usual numbers of entries.
+    sizes: Option<Vec<usize>>,
     json: Option<PathBuf>,
 }
 
@@ -52,21 +54,33 @@ impl Wanted {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => wanted.quick = true,
+                "--sizes" => {
+                    let text = arguments.next().ok_or("--sizes needs numbers with commas between them")?;
+                    wanted.sizes =
+                        Some(text.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?);
+                }
                 "--json" => wanted.json = Some(arguments.next().ok_or("--json needs a file")?.into()),
                 "flood" => wanted.flood = true,
                 "--bench" | "kernel" => {}
-                other => return Err(format!("found {other:?}, expected --quick or --json FILE").into()),
+                other => {
+                    return Err(
+                        format!("found {other:?}, expected --quick, --sizes N,N or --json FILE").into()
+                    );
+                }
             }
         }
         Ok(wanted)
     }
 
-    fn sizes(&self) -> &'static [usize] {
-        if self.quick { &[0, 30_000, 200_000] } else { &[0, 30_000, 200_000, 1_000_000, 5_000_000] }
+    fn sizes(&self) -> Vec<usize> {
+        let usual: &[usize] =
+            if self.quick { &[0, 30_000, 200_000] } else { &[0, 30_000, 200_000, 1_000_000, 5_000_000] };
+        self.sizes.clone().unwrap_or_else(|| usual.to_vec())
     }
 
-    fn sizes6(&self) -> &'static [usize] {
-        if self.quick { &[0, 30_000] } else { &[0, 30_000, 200_000, 1_000_000] }
+    fn sizes6(&self) -> Vec<usize> {
+        let usual: &[usize] = if self.quick { &[0, 30_000] } else { &[0, 30_000, 200_000, 1_000_000] };
+        self.sizes.clone().unwrap_or_else(|| usual.to_vec())
     }
 
     fn effort(&self) -> Effort {
@@ -76,11 +90,11 @@ impl Wanted {
 
     fn flood(&self) -> flood::Effort {
         let cpu = last_processor();
-        if self.quick {
-            flood::Effort { entries: 30_000, rounds: 1, length: Duration::from_secs(1), cpu }
-        } else {
-            flood::Effort { entries: 1_000_000, rounds: 5, length: Duration::from_secs(3), cpu }
-        }
+        let usual = if self.quick { 30_000 } else { 1_000_000 };
+        let entries = self.sizes.as_ref().and_then(|sizes| sizes.first().copied()).unwrap_or(usual);
+        let (rounds, length) =
+            if self.quick { (1, Duration::from_secs(1)) } else { (5, Duration::from_secs(3)) };
+        flood::Effort { entries, rounds, length, cpu }
     }
 }
 
@@ -126,9 +140,9 @@ fn kernel(report: &mut Report, home: &Home, wanted: &Wanted) -> Result<()> {
 }
 
 /// Shapes and sizes; nothing has no shape.
-fn shapes(sizes: &'static [usize]) -> impl Iterator<Item = (usize, Shape)> {
+fn shapes(sizes: Vec<usize>) -> impl Iterator<Item = (usize, Shape)> {
     let all = [Shape::Uniform, Shape::Clustered].into_iter();
-    all.flat_map(|shape| sizes.iter().map(move |size| (*size, shape)))
+    all.flat_map(move |shape| sizes.clone().into_iter().map(move |size| (size, shape)))
         .filter(|(size, shape)| *size > 0 || *shape == Shape::Uniform)
 }
 
@@ -146,7 +160,7 @@ fn sets(report: &mut Report, lanes: &mut Lanes, random: &mut Random, wanted: &Wa
         lanes.ours.filter.apply(vec![change])?;
         let ours =
             Ours { seconds: begun.elapsed().as_secs_f64(), bytes: lanes.ours.filter.status().bytes as f64 };
-        let mut gear = Gear::of4(&lanes.ours.config, &listed)?;
+        let mut gear = Gear::of4(&lanes.ours.pins, &listed)?;
         let set = shape.name();
         lookups::measure(report, &mut lookups, &mut gear, Family::V4, (size, set), ours)?;
         // Five million intervals take nft minutes and gigabytes; once is enough.
@@ -171,7 +185,7 @@ fn sets6(report: &mut Report, lanes: &Lanes, random: &mut Random, wanted: &Wante
         lanes.ours.filter.apply(vec![change])?;
         let ours =
             Ours { seconds: begun.elapsed().as_secs_f64(), bytes: lanes.ours.filter.status().bytes as f64 };
-        let mut gear = Gear::of6(&lanes.ours.config, &listed)?;
+        let mut gear = Gear::of6(&lanes.ours.pins, &listed)?;
         lookups::measure(report, &mut lookups, &mut gear, Family::V6, (size, shape.name()), ours)?;
     }
     lookups.print();

@@ -1,5 +1,6 @@
 //! Nanoseconds per whole packet: real frames over a veth pair into each filter.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mailgate_edge::firewall::{Default, RuleSet};
@@ -87,7 +88,8 @@ impl Lane {
 
 /// An instance of our filter and where it stands.
 pub(crate) struct Ours {
-    pub(crate) config: Config,
+    /// Folder of its maps.
+    pub(crate) pins: PathBuf,
     pub(crate) filter: Xdp,
     lane: Lane,
 }
@@ -103,7 +105,8 @@ impl Ours {
         };
         let filter = lane.place.within(|| Ok(Xdp::open(&config, Arc::new(ManualClock::default()))?))?;
         filter.set_rules(RuleSet { default, ..config.rules() }, None)?;
-        Ok(Self { config, filter, lane })
+        let pins = filter.status().pins.ok_or("the filter is not in the kernel")?.into();
+        Ok(Self { pins, filter, lane })
     }
 }
 
