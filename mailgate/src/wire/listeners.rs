@@ -143,13 +143,14 @@ fn serve_port_25(
 /// The listeners to which the kernel gives unlisted and listed sources of port 25; bypassed ones reach the port itself.
 /// Without a kernel filter there are none, and all reach the port. Both ways end in the edge, which asks the same
 /// tables. They are bound to loopback, where a stray connection is a local one; a host without a family has no listener
-/// of it.
+/// of it. nftables redirects to the address of the interface, and keeps strays away from the port itself.
 fn steered(filter: &dyn PacketFilter) -> Vec<TcpListener> {
-    if filter.status().acts == Where::Memory {
-        return Vec::new();
-    }
-    let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    let [v4, v6] = loopback.map(|ip| mailgate_net::listen(SocketAddr::new(ip, 0)).ok());
+    let addresses: [IpAddr; 2] = match filter.status().acts {
+        Where::Memory => return Vec::new(),
+        Where::Kernel => [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        Where::Nft => [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    let [v4, v6] = addresses.map(|ip| mailgate_net::listen(SocketAddr::new(ip, 0)).ok());
     let fd = |listener: &Option<TcpListener>| listener.as_ref().map(|listener| listener.as_raw_fd());
     match filter.set_listeners(Listeners::default(), Listeners { v4: fd(&v4), v6: fd(&v6) }) {
         Ok(()) => [v4, v6].into_iter().flatten().collect(),

@@ -83,6 +83,10 @@ impl Running {
                 let interfaces: Vec<String> = status.interfaces.iter().map(ToString::to_string).collect();
                 format!("The tables act in the kernel on {}.", interfaces.join(", "))
             }
+            (Where::Nft, reason) => {
+                let reason = reason.filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
+                format!("The tables act in nftables, not in our programs{}.", reason.unwrap_or_default())
+            }
             (Where::Memory, reason) => {
                 format!("The tables act at accept, not in the kernel: {}.", reason.unwrap_or_default())
             }

@@ -35,6 +35,8 @@ mod held;
 #[cfg(feature = "ebpf")]
 mod limits;
 #[cfg(feature = "ebpf")]
+mod nftables;
+#[cfg(feature = "ebpf")]
 mod packets;
 #[cfg(feature = "ebpf")]
 mod refusals;

@@ -39,8 +39,9 @@ fn a_program_of_somebody_else_is_left_alone_and_named_with_its_owner() {
                 "take v0 out of edge.packet.interfaces",
             ];
             contains(&error, &expected);
+            let alone = Config { backend: mailgate_edge::packet::Backend::Ebpf, ..config() };
             let status =
-                mailgate_edge::packet::open(&config(), Arc::new(ManualClock::default()))?.status();
+                mailgate_edge::packet::open(&alone, Arc::new(ManualClock::default()))?.status();
             assert_eq!(status.acts, Where::Memory);
             contains(&status.reason.unwrap_or_default(), &expected[..1]);
             assert!(!config().folder().exists(), "nothing of ours stays");

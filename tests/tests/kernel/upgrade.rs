@@ -19,14 +19,14 @@ const PORT: u16 = 9999;
 const BETWEEN: u64 = 500;
 
 /// A source that sends as fast as it can.
-struct Sender {
+pub(crate) struct Sender {
     sent: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Sender {
-    fn begin(from: &Namespace) -> Self {
+    pub(crate) fn begin(from: &Namespace) -> Self {
         let socket = from.within(|| Ok(UdpSocket::bind("0.0.0.0:0")?)).unwrap();
         socket.connect((MX.v4, PORT)).unwrap();
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -43,7 +43,7 @@ impl Sender {
     }
 
     /// Waits until it sent some more.
-    fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         let until_now = self.sent.load(Ordering::Relaxed);
         until("the source to send", Duration::from_secs(20), || {
             (self.sent.load(Ordering::Relaxed) > until_now + BETWEEN).then_some(())
@@ -60,7 +60,7 @@ impl Drop for Sender {
 }
 
 /// Counts what arrives, per source; returns when nothing is left to read.
-fn received(at: &UdpSocket) -> (u64, u64) {
+pub(crate) fn received(at: &UdpSocket) -> (u64, u64) {
     let (mut good, mut evil) = (0, 0);
     let mut byte = [0; 8];
     while let Ok((_, from)) = at.recv_from(&mut byte) {

@@ -13,6 +13,9 @@ use crate::firewall::RuleSet;
 pub struct Config {
     /// Interfaces whose packets are filtered. Default: none, then the tables act at accept. Example: `["eth0"]`.
     pub interfaces: Vec<String>,
+    /// What filters: `"ebpf"` (our programs in the kernel), `"nft"` (a table of nftables), `"memory"` (at accept), or
+    /// `"auto"`, the first of these that can be had. Default `"auto"`. Example: `"nft"`.
+    pub backend: Backend,
     /// How the filter is attached. Default `"auto"`. Example: `"native"`.
     pub mode: Mode,
     /// Name of the folder under `pin_dir` (1 to 32 of `a-z A-Z 0-9 - _`), so that several daemons can live on one host.
@@ -35,9 +38,27 @@ pub struct Config {
     pub control_group: Option<PathBuf>,
     /// `[edge.packet.answers]`: what the filter answers by itself.
     pub answers: super::Answers,
+    /// Folder for the files that say that a table of nftables is in use; not a key, tests have their own.
+    #[serde(skip, default = "run_dir")]
+    pub run_dir: PathBuf,
     /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
     #[serde(skip)]
     pub local: Vec<IpNet>,
+}
+
+/// What filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The first of the others that can be had.
+    #[default]
+    Auto,
+    /// Our programs in the kernel, or the tables act at accept.
+    Ebpf,
+    /// A table of nftables, or the tables act at accept.
+    Nft,
+    /// The tables act at accept.
+    Memory,
 }
 
 /// How the filter is attached to an interface.
@@ -55,11 +76,17 @@ pub enum Mode {
     Off,
 }
 
+fn run_dir() -> PathBuf {
+    PathBuf::from("/run/mailgate")
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            backend: Backend::Auto,
             mode: Mode::Auto,
+            run_dir: run_dir(),
             instance: "default".to_owned(),
             pin_dir: PathBuf::from("/sys/fs/bpf/mailgate"),
             reception_ports: vec![25],
@@ -96,8 +123,8 @@ impl Config {
 
     /// `Err` with the reason when the configuration itself keeps the filter out of the kernel.
     pub(super) fn refuses_kernel(&self) -> Result<(), String> {
-        if self.mode == Mode::Off {
-            Err("it is switched off (mode = \"off\")".to_owned())
+        if self.mode == Mode::Off || self.backend == Backend::Memory {
+            Err("it is switched off (mode = \"off\" or backend = \"memory\")".to_owned())
         } else if self.interfaces.is_empty() {
             Err("no interfaces are configured".to_owned())
         } else if !self.instance_fits() {

@@ -25,7 +25,12 @@ impl Memory {
     /// An empty filter; `reason` is shown by `status`.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, reason: String) -> Self {
-        Self { reason, shared: Shared::new(Box::new(Anonymous), clock, RuleSet::default()) }
+        Self::with_rules(clock, reason, RuleSet::default())
+    }
+
+    /// The same, with rules of its own from the first tables on.
+    pub(super) fn with_rules(clock: Arc<dyn Clock>, reason: String, rules: RuleSet) -> Self {
+        Self { reason, shared: Shared::new(Box::new(Anonymous), clock, rules) }
     }
 
     /// The verdict of the kernel's program on a frame that comes in by this interface, from the same source over the same
@@ -126,6 +131,7 @@ impl PacketFilter for Memory {
             bytes: current.bytes(),
             tables: current.names(),
             counters: Vec::new(),
+            cannot: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The packet filter: the tables of `lists`, compiled for the kernel or for the same lookup in user space.
 //!
-//! [`open`] tries the kernel (an XDP program per interface, one `sk_lookup` program) and falls back to memory, saying
-//! why. Both sides run the same lookup and `mailgate_common::decide` over the same words.
+//! [`open`] tries the kernel (an XDP program per interface, one `sk_lookup` program), then nftables, and falls back to
+//! memory, saying why. All sides run the same lookup and `mailgate_common::decide` over the same words.
 
 mod answers;
 mod area;
@@ -13,9 +13,9 @@ mod engine;
 mod error;
 mod generation4;
 mod generation6;
-#[cfg(feature = "ebpf")]
 mod lock;
 mod memory;
+pub mod nft;
 mod plan4;
 mod ruleset;
 mod shadow;
@@ -38,7 +38,7 @@ use mailgate_model::{Clock, Timestamp};
 use crate::firewall::{Effective, RuleSet};
 
 pub use answers::{Answerer, Answers, HeldConnection, State};
-pub use config::{Config, Mode};
+pub use config::{Backend, Config, Mode};
 pub use cookies::KernelCookies;
 pub use error::Error;
 pub use memory::Memory;
@@ -220,51 +220,92 @@ pub trait PacketFilter: Send + Sync + 'static {
     fn detach(&self) -> Result<(), Error>;
 }
 
-/// Opens the filter: in the kernel if that can be had, else in memory; logs which, and why.
+/// Opens the filter: our programs in the kernel if that can be had, else a table of nftables, else memory; logs which,
+/// and why.
 ///
 /// # Errors
 /// [`Error::Held`] when another process has this instance: what it holds is not touched.
 pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, Error> {
-    match in_kernel(config, &clock)? {
-        Ok(filter) => Ok(filter),
-        Err(reason) => {
-            tracing::warn!(target: "edge", event = "packet", mode = "memory", %reason,
-                "the kernel filter is not in use; tables act at accept");
-            Ok(Arc::new(Memory::new(clock, reason)))
+    let refused = config.refuses_kernel().err();
+    let mut reasons: Vec<String> = refused.iter().cloned().collect();
+    if refused.is_none() && config.backend != Backend::Nft {
+        match in_kernel(config, &clock) {
+            Ok(filter) => return Ok(filter),
+            Err(error @ Error::Held { .. }) => return Err(error),
+            Err(error) => reasons.push(error.to_string()),
         }
     }
-}
-
-/// The filter, or why there is none; an error only when nothing may be opened at all.
-type InKernel = Result<Result<Arc<dyn PacketFilter>, String>, Error>;
-
-#[cfg(feature = "ebpf")]
-fn in_kernel(config: &Config, clock: &Arc<dyn Clock>) -> InKernel {
-    let reason = match config.refuses_kernel() {
-        Ok(()) => match xdp::Xdp::open(config, Arc::clone(clock)) {
-            Ok(filter) => return Ok(Ok(Arc::new(filter))),
+    if refused.is_none() && matches!(config.backend, Backend::Auto | Backend::Nft) {
+        let why = reasons.first().cloned();
+        match in_nft(config, &clock, why) {
+            Ok(filter) => return Ok(filter),
             Err(error @ Error::Held { .. }) => return Err(error),
-            Err(error) => error.to_string(),
-        },
-        Err(reason) => reason,
-    };
+            Err(error) => reasons.push(format!("nor is nftables: {error}")),
+        }
+    }
     // What an earlier start left in the kernel would go on with tables of yesterday.
-    match xdp::remove(config) {
+    match remove(config) {
         Ok(_) => {}
         Err(error @ Error::Held { .. }) => return Err(error),
         Err(error) => {
-            tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay")
+            tracing::warn!(target: "edge", event = "packet", %error, "something of an earlier start stays")
         }
     }
-    Ok(Err(reason))
+    let reason = reasons.join("; ");
+    tracing::warn!(target: "edge", event = "packet", mode = "memory", %reason,
+        "the kernel filter is not in use; tables act at accept");
+    Ok(Arc::new(Memory::new(clock, reason)))
+}
+
+/// Removes what an instance left in the kernel, without opening it: programs, pins, the table of nftables. Whether there
+/// was anything.
+///
+/// # Errors
+/// [`Error::Held`] when a process uses it; when something cannot be removed.
+pub fn remove(config: &Config) -> Result<bool, Error> {
+    let table = nft::Leftover::find(config)?;
+    let pins = remove_pins(config)?;
+    if let Some(table) = &table {
+        table.remove()?;
+    }
+    Ok(pins || table.is_some())
+}
+
+fn in_nft(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    reason: Option<String>,
+) -> Result<Arc<dyn PacketFilter>, Error> {
+    let earlier = config.clone();
+    let before = move || {
+        if let Err(error) = remove_pins(&earlier) {
+            tracing::warn!(target: "edge", event = "packet", %error, "pins of an earlier start stay");
+        }
+    };
+    let filter = nft::Nft::open(config, Arc::clone(clock), reason.clone(), Box::new(before))?;
+    tracing::warn!(target: "edge", event = "packet", mode = "nft", reason = reason.as_deref().unwrap_or("as configured"),
+        "the filter is a table of nftables: slower, and without counters and limits");
+    Ok(Arc::new(filter))
+}
+
+#[cfg(feature = "ebpf")]
+fn in_kernel(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, Error> {
+    Ok(Arc::new(xdp::Xdp::open(config, Arc::clone(clock))?))
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn in_kernel(config: &Config, _: &Arc<dyn Clock>) -> InKernel {
-    Ok(Err(match config.refuses_kernel() {
-        Ok(()) => "this program was built without the kernel filter".to_owned(),
-        Err(reason) => reason,
-    }))
+fn in_kernel(_: &Config, _: &Arc<dyn Clock>) -> Result<Arc<dyn PacketFilter>, Error> {
+    Err(Error::Missing("this program was built without the kernel filter".to_owned()))
+}
+
+#[cfg(feature = "ebpf")]
+fn remove_pins(config: &Config) -> Result<bool, Error> {
+    xdp::remove(config)
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn remove_pins(_: &Config) -> Result<bool, Error> {
+    Ok(false)
 }
 
 #[cfg(test)]

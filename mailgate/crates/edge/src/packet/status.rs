@@ -10,8 +10,10 @@ use serde::Serialize;
 pub enum Where {
     /// At accept, in user space.
     Memory,
-    /// In the kernel.
+    /// In the kernel, by our programs.
     Kernel,
+    /// In the kernel, by a table of nftables.
+    Nft,
 }
 
 /// One counter of the kernel filter, over all processors since the maps were made.
@@ -87,7 +89,7 @@ pub struct Status {
     pub answers: Vec<super::Answerer>,
     /// SYN cookies of the kernel.
     pub cookies: Option<super::KernelCookies>,
-    /// Folder of the pins.
+    /// Folder of the pins, or name of the table in nftables: what stays when the daemon ends.
     pub pins: Option<String>,
     /// Number of the newest generation; rises with every rebuild.
     pub generation: u64,
@@ -101,4 +103,6 @@ pub struct Status {
     pub tables: Vec<String>,
     /// Counters; empty outside the kernel.
     pub counters: Vec<Counted>,
+    /// What this backend does not do, one sentence each.
+    pub cannot: Vec<&'static str>,
 }

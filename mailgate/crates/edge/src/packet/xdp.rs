@@ -76,6 +76,7 @@ impl Xdp {
     /// [`Error`]; nothing that this call attached stays behind.
     pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         probe::check()?;
+        let leftover = super::nft::Leftover::find(config)?;
         let version = pins::version(OBJECT, config.counted_sources)?;
         let (folder, lock) = pins::prepare(&config.pin_dir, &config.folder(), &version)?;
         let mut loaded = load(&folder, config)?;
@@ -91,7 +92,7 @@ impl Xdp {
             ingress: duplicate(&loaded, names::INGRESS)?,
             steer: duplicate(&loaded, names::STEER)?,
         };
-        let links = Links::open(&folder, &config.interfaces, config.mode, programs)?;
+        let links = Links::open(&folder, &config.interfaces, config.mode, programs, leftover)?;
         let links = Arc::new(Mutex::new(links));
         let tracker = Tracker::open(&mut loaded, &backing, &folder, config.control_group.as_deref())
             .map(Arc::new)
@@ -378,6 +379,7 @@ impl PacketFilter for Xdp {
             bytes: current.bytes(),
             tables: current.names(),
             counters: counters.chain(self.answering.counters()).collect(),
+            cannot: Vec::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::super::nft::Leftover;
 use super::super::status::{How, Interface};
 use super::super::{Error, Mode};
 use super::owner::Owner;
@@ -86,6 +87,8 @@ pub(super) struct Links {
     wanted: Vec<String>,
     mode: Mode,
     programs: Programs,
+    /// A table of nftables of an earlier start.
+    leftover: Option<Leftover>,
     attached: BTreeMap<u32, Attached>,
     /// Interfaces where our program cannot be: name and reason.
     refused: BTreeMap<u32, (String, Error)>,
@@ -107,12 +110,14 @@ impl Links {
         wanted: &[String],
         mode: Mode,
         programs: Programs,
+        leftover: Option<Leftover>,
     ) -> Result<Self, Error> {
         let mut links = Self {
             folder: folder.to_owned(),
             wanted: wanted.to_vec(),
             mode,
             programs,
+            leftover,
             attached: BTreeMap::new(),
             refused: BTreeMap::new(),
             steers: false,
@@ -200,6 +205,11 @@ impl Links {
                 "connections are given to listeners as an earlier version did");
         }
         self.tidy();
+        if let Some(leftover) = self.leftover.take()
+            && let Err(error) = leftover.remove()
+        {
+            tracing::warn!(target: "edge", event = "packet", %error, "the table in nftables stays");
+        }
     }
 
     /// Whether no program of an earlier start, with maps of its own, is left to be replaced.

@@ -1,0 +1,436 @@
+//! The filter as a table of nftables, where the kernel lets nobody load programs: sets, drops, refusals, redirection.
+//!
+//! The table stays when the daemon ends, as the pins of the other backend do; `detach` removes it. Verdicts at accept
+//! come from the same memory as without any kernel filter.
+
+mod ranges;
+mod script;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use mailgate_common::Facts;
+use mailgate_lists::{Change, TableName};
+use mailgate_model::{Clock, Timestamp};
+use nix::sys::socket::{SockaddrLike as _, SockaddrStorage, getsockname};
+
+use super::lock::Lock;
+use super::{
+    Applied, Config, Error, How, Interface, Listeners, Memory, PacketFilter, RuleRow, Status, Verdict, Where,
+};
+use crate::firewall::RuleSet;
+use ranges::{Difference, Ranges};
+use script::{Family, Stations, Words};
+use worker::Worker;
+
+/// Entries over all tables that are taken: a million ranges are half a gigabyte in the kernel and half a minute of nft.
+const ENTRIES: usize = 1_000_000;
+/// Between two signs of life; three may be lost.
+const HEARTBEAT: Duration = Duration::from_secs(script::ALIVE_SECONDS as u64 / 3);
+
+/// What nftables does not do for us; shown by `status`.
+const CANNOT: &[&str] = &[
+    "packets are not counted, neither by reason nor by rule nor by source",
+    "limits of connections do not act on foreign listeners",
+    "no check against the routes, no martians, no impossible flags: see rp_filter",
+    "nothing is held in the kernel: tarpit means the edge",
+    "no log and no trace",
+    "a change that is not confirmed is taken back only while the daemon lives",
+    "connections through loopback are not redirected",
+    "a packet costs about as much as four of the other backend, a million entries half a minute",
+];
+
+/// The packet filter in nftables. Dropping it leaves the table in force; see [`PacketFilter::detach`].
+pub struct Nft {
+    reason: Option<String>,
+    interfaces: Vec<String>,
+    table: String,
+    memory: Memory,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<Kept>,
+    worker: Worker,
+    /// Removed with the table.
+    marker: PathBuf,
+    _lock: Lock,
+}
+
+/// What the kernel has, and what it is to have.
+#[derive(Default)]
+struct Kept {
+    tables: BTreeMap<TableName, [Ranges; 2]>,
+    protected: [Ranges; 2],
+    stations: Stations,
+    /// The rules in force; `None` until the first tables are.
+    rules: Option<String>,
+    /// Detached: nothing is put there any more.
+    ended: bool,
+    /// What another backend left, removed once we are in force.
+    before: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// A set and the change that it needs.
+type Pending<'a> = (&'a mut Ranges, String, Family, Difference);
+
+impl Nft {
+    /// Finds out whether nft is there and takes such a table; what an earlier start left stays until the first tables.
+    ///
+    /// `reason` says why it is not the other backend; `before` removes what that one left.
+    ///
+    /// # Errors
+    /// [`Error::Held`] when another process has this instance, else what is missing.
+    pub fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        reason: Option<String>,
+        before: Box<dyn FnOnce() + Send>,
+    ) -> Result<Self, Error> {
+        if let Some(strange) = config.interfaces.iter().find(|name| !is_matched(name)) {
+            return Err(Error::Missing(format!(
+                "edge.packet.interfaces: nftables cannot match {strange:?}, only names and names with one * at the end"
+            )));
+        }
+        let marker = marker(config).map_err(|source| Error::kernel("network namespace", source))?;
+        let lock = lock(&marker, config)?;
+        let worker = Worker::begin(HEARTBEAT)?;
+        let nft = Self {
+            reason: reason.clone(),
+            interfaces: config.interfaces.clone(),
+            table: script::table(&config.instance),
+            memory: Memory::with_rules(Arc::clone(&clock), reason.unwrap_or_default(), config.rules()),
+            clock,
+            kept: Mutex::new(Kept {
+                protected: [Ranges::new(32), Ranges::new(128)],
+                before: Some(before),
+                ..Kept::default()
+            }),
+            worker,
+            marker,
+            _lock: lock,
+        };
+        let mut kept = nft.kept();
+        let whole = nft.whole(&mut kept).0;
+        nft.worker.check(whole + &script::samples(&nft.table))?;
+        drop(kept);
+        nft.protect(&config.local)?;
+        Ok(nft)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes one entry (`None`: it goes).
+    fn note(kept: &mut Kept, table: &TableName, prefix: IpNet, hole: Option<bool>) {
+        let Some(ranges) = kept.tables.get_mut(table) else { return };
+        set(ranges, prefix, hole);
+    }
+
+    fn take(&self, kept: &mut Kept, changes: &[Change]) -> Result<(), Error> {
+        let now = self.clock.now();
+        for change in changes {
+            match change {
+                Change::Add(table, entry) => {
+                    let live = entry.expires.is_none_or(|at| at > now);
+                    Self::note(kept, table, entry.prefix, live.then_some(entry.negated));
+                }
+                Change::Delete(table, prefix) => Self::note(kept, table, *prefix, None),
+                Change::Reload(snapshot) => {
+                    let found: usize = snapshot.tables.iter().map(|table| table.entries.len()).sum();
+                    check_size(found)?;
+                    let mut earlier = std::mem::take(&mut kept.tables);
+                    let same = earlier.len() == snapshot.tables.len()
+                        && snapshot.tables.iter().all(|table| earlier.contains_key(&table.name));
+                    if !same {
+                        // Other sets: everything anew, in one transaction.
+                        kept.rules = None;
+                    }
+                    for table in &snapshot.tables {
+                        let mut ranges = earlier
+                            .remove(&table.name)
+                            .unwrap_or_else(|| [Ranges::new(32), Ranges::new(128)]);
+                        ranges.iter_mut().for_each(Ranges::clear);
+                        for entry in
+                            table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now))
+                        {
+                            set(&mut ranges, entry.prefix, Some(entry.negated));
+                        }
+                        kept.tables.insert(table.name.clone(), ranges);
+                    }
+                }
+            }
+        }
+        check_size(kept.tables.values().flatten().map(Ranges::len).sum())
+    }
+
+    /// Brings the kernel up to date, in one transaction. Before the first tables there is nothing to bring.
+    fn settle(&self, kept: &mut Kept, is_first: bool) -> Result<(), Error> {
+        if kept.ended {
+            return Ok(());
+        }
+        if kept.rules.is_none() {
+            if !is_first && kept.tables.is_empty() {
+                return Ok(());
+            }
+            let (text, rules) = self.whole(kept);
+            self.worker.run(text)?;
+            kept.rules = Some(rules);
+            for ranges in kept.tables.values_mut().flatten().chain(&mut kept.protected) {
+                let all = ranges.all();
+                ranges.is_in_force(all);
+            }
+            if let Some(before) = kept.before.take() {
+                before();
+            }
+            return Ok(());
+        }
+        let rules = self.words(kept.stations);
+        let mut text = String::new();
+        let mut pending: Vec<Pending<'_>> = Vec::new();
+        let named = kept.tables.iter_mut().map(|(name, ranges)| (Some(name), ranges));
+        for (name, ranges) in named.chain([(None, &mut kept.protected)]) {
+            for (ranges, family) in ranges.iter_mut().zip(Family::ALL) {
+                let difference = ranges.difference();
+                let set = script::set(name, family);
+                script::elements(&mut text, "delete", &self.table, &set, family, &difference.gone);
+                script::elements(&mut text, "add", &self.table, &set, family, &difference.new);
+                pending.push((ranges, set, family, difference));
+            }
+        }
+        if kept.rules.as_ref() != Some(&rules) {
+            text.push_str(&rules);
+        }
+        if !text.is_empty() {
+            self.worker.run(text)?;
+        }
+        for (ranges, _, _, difference) in pending {
+            ranges.done(&difference);
+        }
+        kept.rules = Some(rules);
+        Ok(())
+    }
+
+    /// The table as a whole, in place of whatever there is; and its rules.
+    fn whole(&self, kept: &mut Kept) -> (String, String) {
+        let mut text = script::removal(&self.table);
+        text.push_str(&format!("add table {}\n", self.table));
+        text.push_str(&script::chains(&self.table));
+        let named = kept.tables.iter().map(|(name, ranges)| (Some(name), ranges));
+        for (name, ranges) in named.chain([(None, &kept.protected)]) {
+            for (ranges, family) in ranges.iter().zip(Family::ALL) {
+                let set = script::set(name, family);
+                text.push_str(&script::set_made(&self.table, &set, family));
+                script::elements(&mut text, "add", &self.table, &set, family, &ranges.all());
+            }
+        }
+        let rules = self.words(kept.stations);
+        text.push_str(&rules);
+        if kept.stations != Stations::default() {
+            text.push_str(&script::alive(&self.table, &self.memory.rule_set().reception_ports));
+        }
+        (text, rules)
+    }
+
+    /// The rules of the memory in the words of nft. Rules of tables that are not there yet wait for them.
+    fn words(&self, stations: Stations) -> String {
+        let effective: Vec<_> = self.memory.rules().into_iter().map(|row| row.effective).collect();
+        let words = Words {
+            table: &self.table,
+            interfaces: &self.interfaces,
+            effective: &effective,
+            rules: &self.memory.rule_set(),
+            stations,
+        };
+        words.rules()
+    }
+
+    /// After the rules changed.
+    fn follow<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        let done = done?;
+        self.settle(&mut self.kept(), false)?;
+        Ok(done)
+    }
+}
+
+impl PacketFilter for Nft {
+    fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
+        let mut kept = self.kept();
+        let is_first = changes.iter().any(|change| matches!(change, Change::Reload(_)));
+        self.take(&mut kept, &changes)?;
+        let applied = self.memory.apply(changes)?;
+        self.settle(&mut kept, is_first)?;
+        Ok(applied)
+    }
+
+    fn verdict(&self, source: IpAddr) -> Verdict {
+        self.memory.verdict(source)
+    }
+
+    fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
+        self.memory.explain(source, facts)
+    }
+
+    fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
+        let mut kept = self.kept();
+        kept.protected.iter_mut().for_each(Ranges::clear);
+        for network in networks.iter().filter(|network| !network.addr().is_loopback()) {
+            set(&mut kept.protected, *network, Some(false));
+        }
+        self.memory.protect(networks)?;
+        self.settle(&mut kept, false)
+    }
+
+    fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        self.follow(self.memory.set_rules(rules, within))
+    }
+
+    fn confirm(&self) -> Result<bool, Error> {
+        self.follow(self.memory.confirm())
+    }
+
+    fn roll_back(&self) -> Result<bool, Error> {
+        self.follow(self.memory.roll_back())
+    }
+
+    fn unconfirmed(&self) -> Option<Timestamp> {
+        self.memory.unconfirmed()
+    }
+
+    fn tick(&self) -> Result<bool, Error> {
+        if self.memory.tick()? { self.follow(Ok(true)) } else { Ok(false) }
+    }
+
+    fn rules(&self) -> Vec<RuleRow> {
+        self.memory.rules()
+    }
+
+    fn rule_set(&self) -> RuleSet {
+        self.memory.rule_set()
+    }
+
+    fn set_listeners(&self, reception: Listeners, edge: Listeners) -> Result<(), Error> {
+        let ports = |of: Listeners| [of.v4, of.v6].map(|listener| listener.and_then(port));
+        let stations = Stations { edge: ports(edge), reception: ports(reception) };
+        let mut kept = self.kept();
+        kept.stations = stations;
+        self.settle(&mut kept, false)?;
+        let lives = stations != Stations::default();
+        let ports = self.memory.rule_set().reception_ports;
+        self.worker.repeat(lives.then(|| script::alive(&self.table, &ports)));
+        if kept.rules.is_some() {
+            // At once, for the first time; and its end, if there is nobody any more.
+            self.worker.run(script::alive(&self.table, if lives { &ports } else { &[] }))?;
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let interfaces = self.interfaces.iter().map(|name| Interface {
+            name: name.clone(),
+            how: How::Nft,
+            reason: self.reason.clone(),
+        });
+        Status {
+            acts: Where::Nft,
+            interfaces: interfaces.collect(),
+            pins: Some(format!("table {}", self.table)),
+            cannot: CANNOT.to_vec(),
+            ..self.memory.status()
+        }
+    }
+
+    fn detach(&self) -> Result<(), Error> {
+        self.worker.repeat(None);
+        self.worker.run(script::removal(&self.table))?;
+        let mut kept = self.kept();
+        (kept.rules, kept.ended) = (None, true);
+        let _ = fs::remove_file(&self.marker);
+        Ok(())
+    }
+}
+
+impl Drop for Nft {
+    fn drop(&mut self) {
+        let kept = self.kept();
+        if kept.rules.is_some() && kept.stations != Stations::default() {
+            // The end is known at once, not after the last sign of life grew old.
+            let _ = self.worker.run(script::alive(&self.table, &[]));
+        }
+    }
+}
+
+/// What an earlier start of this instance left in nftables.
+pub(super) struct Leftover {
+    table: String,
+    marker: PathBuf,
+    _lock: Lock,
+}
+
+impl Leftover {
+    /// `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Held`] when a process uses it.
+    pub(super) fn find(config: &Config) -> Result<Option<Self>, Error> {
+        let Some(marker) = marker(config).ok().filter(|marker| marker.exists()) else { return Ok(None) };
+        let lock = lock(&marker, config)?;
+        Ok(Some(Self { table: script::table(&config.instance), marker, _lock: lock }))
+    }
+
+    /// Removes it, in the network namespace of this thread.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        Worker::begin(HEARTBEAT)?.run(script::removal(&self.table))?;
+        let _ = fs::remove_file(&self.marker);
+        Ok(())
+    }
+}
+
+/// The file that is locked while a daemon has the table, and there as long as the table is. Tables belong to a network
+/// namespace, the folder may not.
+fn marker(config: &Config) -> std::io::Result<PathBuf> {
+    let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    Ok(config.run_dir.join(format!("{}-{namespace}.nft", config.instance)))
+}
+
+fn lock(marker: &std::path::Path, config: &Config) -> Result<Lock, Error> {
+    let folder = config.run_dir.as_path();
+    let failed = |source| Error::kernel(format!("folder {}", folder.display()), source);
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
+    Lock::take(marker, &config.instance)
+}
+
+/// Whether nft can match such a name: a star only at the end.
+fn is_matched(interface: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@');
+    let name = interface.strip_suffix('*').unwrap_or(interface);
+    !name.is_empty() && name.len() < 16 && name.bytes().all(fits)
+}
+
+fn check_size(found: usize) -> Result<(), Error> {
+    let limit = ENTRIES as u64;
+    if found > ENTRIES { Err(Error::TooLarge { slots: found as u64, limit }) } else { Ok(()) }
+}
+
+fn set(ranges: &mut [Ranges; 2], prefix: IpNet, hole: Option<bool>) {
+    let [v4, v6] = ranges;
+    match prefix.trunc() {
+        IpNet::V4(net) => v4.set(u32::from(net.network()).into(), net.prefix_len(), hole),
+        IpNet::V6(net) => v6.set(net.network().into(), net.prefix_len(), hole),
+    };
+}
+
+fn port(listener: RawFd) -> Option<u16> {
+    let address: SockaddrStorage = getsockname(listener).ok()?;
+    match address.family()? {
+        nix::sys::socket::AddressFamily::Inet => address.as_sockaddr_in().map(|address| address.port()),
+        nix::sys::socket::AddressFamily::Inet6 => address.as_sockaddr_in6().map(|address| address.port()),
+        _ => None,
+    }
+}
