@@ -148,7 +148,7 @@ async fn build(
         config,
         hostname,
         greylist: greylist.clone(),
-        filter: packet::open(&packet::Config::default(), Arc::clone(&time)).expect("no instance in use"),
+        filter: packet::open(&packet::Config::default(), Arc::clone(&time)).unwrap(),
         handoff: Arc::new(ToReception::new(server, TaskTracker::new())),
         tls: Some(tls),
         clock: Arc::clone(&time),
