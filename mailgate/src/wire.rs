@@ -3,6 +3,7 @@
 //! The numbers are those of docs/architecture.md. Stations that may not know each other meet here and nowhere else.
 
 mod edge_only;
+mod firewall;
 mod ground;
 mod handoff;
 mod hits;
@@ -45,9 +46,9 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
 /// Every station of the path.
 async fn whole(config: Config) -> Result<Running, Failure> {
     // Ground: state, names, certificates; and 1, the kernel filter, fed by the lists.
-    let Ground {
-        clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready, ..
-    } = Ground::open(&config).await?;
+    let ground = Ground::open(&config).await?;
+    let Ground { clock, shutdown, tasks, hostname, tls, resolver, .. } = ground;
+    let Ground { greylist, filter, control, lists, tables_ready, .. } = ground;
     let ids = Arc::new(IdGenerator::new(std::process::id().wrapping_mul(0x9E37_79B9)));
     let people = Records::open(&config, &clock)?;
     let spool = Spool::open(config.state_dir.join("spool"), Arc::clone(&clock)).map_err(system)?;
@@ -128,8 +129,19 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         listeners::Doors { edge: Arc::clone(&edge), mail: Some(mail), tls, clock: Arc::clone(&clock), ids };
     let ports = listeners::open(&config, &doors, &*filter, &tasks, &shutdown)?;
     let mail = Some(Mail { queue, people });
-    let running =
-        Running { edge, greylist, lists, mail, foreign: None, filter, ports, tasks, shutdown, clock };
+    let running = Running {
+        edge,
+        greylist,
+        lists,
+        mail,
+        foreign: None,
+        filter,
+        control,
+        ports,
+        tasks,
+        shutdown,
+        clock,
+    };
     running.open_control(&config).await?;
     tracing::info!(target: "mailgate", event = "started", ports = %running.ports(), filter = running.filter_sentence());
     Ok(running)

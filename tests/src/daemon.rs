@@ -96,6 +96,12 @@ impl<'n> Daemon<'n> {
         Ok(())
     }
 
+    /// The program, for running it elsewhere.
+    #[must_use]
+    pub fn binary_path(&self) -> &Path {
+        &self.binary
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("mailgate.toml")
     }

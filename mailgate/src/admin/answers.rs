@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::call::{Answer, Call, Failure, GreyKind};
+use super::firewall::Firewall;
 use crate::cli::exit;
 use crate::config::Place;
 use crate::wire::{Mail, Ports, Records};
@@ -37,6 +38,8 @@ pub struct Answers {
     pub foreign: Option<Foreign>,
     /// Where the tables act.
     pub filter: Arc<dyn PacketFilter>,
+    /// Rules and protected networks.
+    pub firewall: Firewall,
     /// Where the services listen.
     pub ports: Ports,
     /// When the daemon started.
@@ -55,6 +58,9 @@ impl Answers {
                 Some(mail) => records(&mail.people, call).await,
                 None => Answer::Failed(edge_only()),
             };
+        }
+        if call.is_about_firewall() {
+            return self.firewall.answer(call).await.unwrap_or_else(Answer::Failed);
         }
         let answered = match call {
             Call::Status => self.status().await,

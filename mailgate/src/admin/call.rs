@@ -57,6 +57,31 @@ pub enum Call {
     },
     ListsShow,
     BgpSummary,
+    FirewallShow,
+    FirewallTest {
+        address: std::net::IpAddr,
+        port: u16,
+        protocol: String,
+        icmp_type: u8,
+        interface: Option<String>,
+    },
+    FirewallLimits,
+    FirewallStatus,
+    FirewallApply {
+        asks: bool,
+        within: Option<Span>,
+        yes: bool,
+        dry_run: bool,
+    },
+    FirewallConfirm,
+    FirewallRollback,
+    FirewallDetach {
+        dry_run: bool,
+    },
+    FirewallUnblock {
+        address: std::net::IpAddr,
+        expires: Span,
+    },
     GreyList {
         kind: Option<GreyKind>,
         address: Option<IpAddr>,
@@ -135,6 +160,29 @@ pub enum Call {
 }
 
 impl Call {
+    /// Whether the call is about what stays in the kernel without a daemon.
+    #[must_use]
+    pub fn works_on_pins(&self) -> bool {
+        matches!(self, Self::FirewallDetach { .. } | Self::FirewallUnblock { .. })
+    }
+
+    /// Whether the call is about the firewall.
+    #[must_use]
+    pub fn is_about_firewall(&self) -> bool {
+        matches!(
+            self,
+            Self::FirewallShow
+                | Self::FirewallTest { .. }
+                | Self::FirewallLimits
+                | Self::FirewallStatus
+                | Self::FirewallApply { .. }
+                | Self::FirewallConfirm
+                | Self::FirewallRollback
+                | Self::FirewallDetach { .. }
+                | Self::FirewallUnblock { .. }
+        )
+    }
+
     /// Whether the call is about the records, which can be read and changed without a daemon.
     #[must_use]
     pub fn is_about_records(&self) -> bool {

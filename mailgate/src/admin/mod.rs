@@ -3,9 +3,13 @@
 mod answers;
 mod call;
 mod control;
+mod firewall;
+mod offline;
 mod tables;
 
 pub use answers::{Answers, answer_records};
 pub use call::{Answer, Call, Failure, GreyKind, SpamdbRow};
 pub use control::{Socket, ask, bind, serve};
+pub use firewall::Firewall;
+pub use offline::answer_offline;
 pub use tables::{PAGE, how};

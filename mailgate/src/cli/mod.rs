@@ -5,6 +5,7 @@
 mod account;
 mod bgp;
 mod dns;
+mod firewall;
 mod grey;
 mod listing;
 mod lists;
@@ -76,6 +77,9 @@ enum Command {
     /// Where the prefixes come from.
     #[command(subcommand)]
     Lists(lists::Verb),
+    /// Rules for packets: what is let in, kept out, limited.
+    #[command(subcommand)]
+    Firewall(firewall::Verb),
     /// BGP peers that feed the tables.
     #[command(subcommand)]
     Bgp(bgp::Verb),
@@ -110,6 +114,8 @@ enum Show {
     Card,
     /// Each string of an array on its own line.
     Lines,
+    /// As this makes it.
+    Text(fn(&Value) -> String),
 }
 
 /// A question to the daemon and how to show its answer.
@@ -139,6 +145,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Status => Question { call: Call::Status, show: Show::Card },
         Command::Table(verb) => return table::run(&place, verb, json),
         Command::Lists(verb) => verb.question(),
+        Command::Firewall(verb) => verb.question(),
         Command::Bgp(verb) => verb.question(),
         Command::Grey(verb) => verb.question()?,
         Command::Queue(verb) => verb.question(),
@@ -165,6 +172,7 @@ fn ask(place: &config::Place, call: &Call) -> Result<Value, Failure> {
         Err(error) if nobody_listens(&error) && call.is_about_records() => {
             runtime.block_on(admin::answer_records(place, call.clone()))
         }
+        Err(error) if nobody_listens(&error) && call.works_on_pins() => admin::answer_offline(place, call),
         Err(error) if nobody_listens(&error) => {
             return Err(failure(
                 exit::UNAVAILABLE,
@@ -208,6 +216,7 @@ fn print(value: &Value, show: &Show, json: bool) {
     } else {
         match (show, value) {
             (_, Value::String(sentence)) => format!("{}\n", sentence.trim_end()),
+            (Show::Text(make), value) => make(value),
             (Show::Table(columns), Value::Array(rows)) => listing::table(rows, columns),
             (Show::Lines, Value::Array(rows)) => {
                 rows.iter().map(|row| format!("{}\n", row.as_str().unwrap_or_default())).collect()

@@ -25,19 +25,24 @@ pub(super) struct CheckArguments {}
 pub(super) fn check(place: &Place, _: CheckArguments, json: bool) -> Result<(), Failure> {
     if json {
         let (name, text) = place.text()?;
-        let problems = config::parse(&name, &text).err();
+        let (warnings, problems) = match config::parse(&name, &text) {
+            Ok(config) => (config.warnings, None),
+            Err(problems) => (Vec::new(), Some(problems)),
+        };
         let listed = problems.as_ref().map(|problems| problems.problems.as_slice()).unwrap_or_default();
-        super::print(&serde_json::json!({ "file": name, "problems": listed }), &super::Show::Card, true);
+        let told = serde_json::json!({ "file": name, "problems": listed, "warnings": warnings });
+        super::print(&told, &super::Show::Card, true);
         return problems.map_or(Ok(()), |problems| Err(failure(exit::CONFIG, problems.to_string())));
     }
     let config = place.load()?;
     let name =
         place.file.as_ref().map_or("the built-in default".to_owned(), |file| file.display().to_string());
-    super::print(
-        &serde_json::json!(format!("{name} is well: {}", config.summary())),
-        &super::Show::Card,
-        false,
-    );
+    let warnings = config
+        .warnings
+        .iter()
+        .map(|warning| format!("{name}:{}: warning: {}\n", warning.line, warning.message));
+    let text = format!("{}{name} is well: {}", warnings.collect::<String>(), config.summary());
+    super::print(&serde_json::json!(text), &super::Show::Card, false);
     Ok(())
 }
 
@@ -46,6 +51,9 @@ pub(super) fn run(place: &Place, arguments: Arguments) -> Result<(), Failure> {
     let mut config = place.load()?;
     config.add_interfaces(arguments.interface);
     log_to_stderr();
+    for warning in &config.warnings {
+        tracing::warn!(target: "mailgate", event = "config", line = warning.line, "{}", warning.message);
+    }
     raise_file_limit();
     let tour = place.file.is_none().then(|| tour::prepare(&mut config)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,10 +1,15 @@
 //! What no single key can know.
 
-use super::file::Config;
-use super::problems::{Problems, line_with};
+use mailgate_edge::firewall::{Finding, Severity};
 
-/// Adds what is wrong between keys.
-pub(super) fn check(config: &Config, text: &str, problems: &mut Problems) {
+use super::file::Config;
+use super::problems::{Problem, Problems, line_in, line_with, tables_named};
+
+/// Where a rule of the firewall stands.
+const RULE: &str = "firewall.rule";
+
+/// Adds what is wrong between keys; what is only odd goes to the configuration.
+pub(super) fn check(config: &mut Config, text: &str, problems: &mut Problems) {
     if let Err(message) = config.own_name() {
         problems.at(text, "hostname", message);
     }
@@ -36,7 +41,36 @@ pub(super) fn check(config: &Config, text: &str, problems: &mut Problems) {
             }
         }
     }
+    check_firewall(config, text, problems);
     problems.sort();
+}
+
+fn check_firewall(config: &mut Config, text: &str, problems: &mut Problems) {
+    for (rule, table) in config.firewall.rule.iter_mut().zip(tables_named(text, RULE)) {
+        rule.line = table.start;
+    }
+    for finding in config.firewall.findings(&config.surroundings()) {
+        let line = line_of(&finding, config, text);
+        match finding.severity {
+            Severity::Error => problems.push(line, finding.message),
+            Severity::Warning => config.warnings.push(Problem { line, message: finding.message }),
+        }
+    }
+    config.warnings.sort_by_key(|warning| warning.line);
+}
+
+/// The line of the key, else of the rule or section it belongs to; 0 when the rules are written in another way than
+/// under a heading each.
+fn line_of(finding: &Finding, config: &Config, text: &str) -> usize {
+    let (table, heading) = match finding.rule {
+        Some(number) => {
+            let heading = config.firewall.rule.get(number).map_or(0, |rule| rule.line);
+            (tables_named(text, RULE).into_iter().nth(number), heading)
+        }
+        None => (tables_named(text, "firewall").into_iter().next(), 0),
+    };
+    let Some(table) = table else { return heading };
+    line_in(text, &table, finding.key).unwrap_or(table.start)
 }
 
 /// A sentence that begins with a key of `table`.

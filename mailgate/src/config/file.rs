@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use mailgate_edge::firewall::Surroundings;
 use mailgate_model::Domain;
 use serde::Deserialize;
+
+use super::problems::Problem;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +25,8 @@ pub struct Config {
     pub lists: mailgate_lists::Config,
     /// `[edge]`: first contact.
     pub edge: mailgate_edge::Config,
+    /// `[firewall]`: what reaches this host besides, and who may always.
+    pub firewall: mailgate_edge::firewall::Config,
     /// `[smtp]`: reception and submission.
     pub smtp: mailgate_smtp::Config,
     /// `[accounts]`: where mailboxes are and how logins are treated.
@@ -32,6 +37,12 @@ pub struct Config {
     pub delivery: mailgate_delivery::Config,
     /// `[access]`: IMAP.
     pub access: mailgate_access::Config,
+    /// The file, for reading it again; none for the embedded default. Not a key.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// What is odd about it and yet no problem. Not a key.
+    #[serde(skip)]
+    pub warnings: Vec<Problem>,
 }
 
 /// `[admin]`: looking and steering.
@@ -51,11 +62,14 @@ impl Default for Config {
             net: mailgate_net::Config::default(),
             lists: mailgate_lists::Config::default(),
             edge: mailgate_edge::Config::default(),
+            firewall: mailgate_edge::firewall::Config::default(),
             smtp: mailgate_smtp::Config::default(),
             accounts: mailgate_accounts::Config::default(),
             queue: mailgate_queue::Config::default(),
             delivery: mailgate_delivery::Config::default(),
             access: mailgate_access::Config::default(),
+            file: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -110,6 +124,28 @@ impl Config {
             .chain(&mut self.smtp.msa.submissions)
             .chain(&mut self.access.imap.listen)
             .chain(&mut self.access.imap.listen_tls)
+    }
+
+    /// What the rules of the firewall stand in: tables, filtered interfaces, own services.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        let others = self.smtp.msa.listen.iter().chain(&self.smtp.msa.submissions);
+        let access = self.access.imap.listen.iter().chain(&self.access.imap.listen_tls);
+        // Behind the edge alone stands somebody else's server, whose ports we do not know.
+        let is_whole = self.edge.behind == mailgate_edge::config::Behind::Own;
+        let served = others.chain(access).filter(|at| is_whole && !at.ip().is_loopback());
+        let mut services: Vec<u16> = served.map(SocketAddr::port).collect();
+        services.sort_unstable();
+        services.dedup();
+        let tables = self.lists.tables();
+        let counted = tables.iter().filter(|table| table.counters).map(|table| table.name.clone()).collect();
+        Surroundings {
+            tables: tables.into_iter().map(|table| (table.name, table.action)).collect(),
+            interfaces: self.edge.packet.interfaces.clone(),
+            reception: self.edge.packet.reception_ports.clone(),
+            services,
+            counted,
+        }
     }
 
     /// One line about what is configured.

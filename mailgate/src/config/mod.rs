@@ -38,6 +38,9 @@ impl Place {
         let (name, text) = self.text()?;
         let mut config = parse(&name, &text)
             .map_err(|problems| Failure { message: problems.to_string(), exit: exit::CONFIG })?;
+        // The daemon may change its folder.
+        config.file =
+            self.file.as_ref().map(|file| std::path::absolute(file).unwrap_or_else(|_| file.clone()));
         if let Some(state_dir) = &self.state_dir {
             config.state_dir.clone_from(state_dir);
         }
@@ -81,8 +84,8 @@ impl Place {
 /// All problems found.
 pub fn parse(name: &str, text: &str) -> Result<Config, Problems> {
     let (config, mut problems) = problems::read(name, text);
-    if let Some(config) = config {
-        check::check(&config, text, &mut problems);
+    if let Some(mut config) = config {
+        check::check(&mut config, text, &mut problems);
         if problems.is_empty() {
             return Ok(config);
         }

@@ -71,6 +71,32 @@ fn line_of_key(text: &str, table: &str, key: &str) -> Option<usize> {
     None
 }
 
+/// Lines (from 1, the end excluded) of each table with this name, heading included.
+pub(super) fn tables_named(text: &str, name: &str) -> Vec<Range<usize>> {
+    let mut tables: Vec<Range<usize>> = Vec::new();
+    let mut is_inside = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            is_inside = line.split(']').next().unwrap_or_default().trim_start_matches('[').trim() == name;
+            if is_inside {
+                tables.push(index + 1..index + 2);
+            }
+        } else if is_inside && let Some(table) = tables.last_mut() {
+            table.end = index + 2;
+        }
+    }
+    tables
+}
+
+/// The line that sets `key` among these lines.
+pub(super) fn line_in(text: &str, lines: &Range<usize>, key: &str) -> Option<usize> {
+    let inside = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    let sets =
+        |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim().trim_matches('"') == key);
+    inside.filter(|(number, _)| lines.contains(number)).find(|(_, line)| sets(line)).map(|(number, _)| number)
+}
+
 pub(super) fn line_with(text: &str, needle: &str) -> Option<usize> {
     let found = text.lines().position(|line| !line.trim_start().starts_with('#') && line.contains(needle));
     found.map(|index| index + 1)

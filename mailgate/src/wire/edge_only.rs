@@ -19,8 +19,19 @@ use crate::config::Config;
 const SMTP: u16 = 25;
 
 pub(super) async fn start(config: Config) -> Result<Running, Failure> {
-    let Ground { clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready } =
-        Ground::open(&config).await?;
+    let Ground {
+        clock,
+        shutdown,
+        tasks,
+        hostname,
+        tls,
+        resolver,
+        greylist,
+        filter,
+        control,
+        lists,
+        tables_ready,
+    } = Ground::open(&config).await?;
 
     // 4. The hand-off goes to the mail server behind.
     let foreign = Foreign::start(foreign::Parts {
@@ -56,8 +67,19 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
     }
     let ports = super::Ports::default();
     let foreign = Some(foreign);
-    let running =
-        Running { edge, greylist, lists, mail: None, foreign, filter, ports, tasks, shutdown, clock };
+    let running = Running {
+        edge,
+        greylist,
+        lists,
+        mail: None,
+        foreign,
+        filter,
+        control,
+        ports,
+        tasks,
+        shutdown,
+        clock,
+    };
     running.open_control(&config).await?;
     tracing::info!(target: "mailgate", event = "started", mode = "edge only", filter = running.filter_sentence());
     Ok(running)

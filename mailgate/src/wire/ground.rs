@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailgate_edge::firewall::Control;
 use mailgate_edge::packet::{self, PacketFilter};
 use mailgate_lists::Lists;
 use mailgate_model::{Clock, Domain};
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{hits, pump, system};
+use super::{firewall, hits, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
@@ -32,12 +33,16 @@ pub(super) struct Ground {
     pub(super) resolver: Resolver,
     pub(super) greylist: Greylist,
     pub(super) filter: Arc<dyn PacketFilter>,
+    pub(super) control: Arc<Control>,
     pub(super) lists: Lists,
     pub(super) tables_ready: Ready,
 }
 
 /// Tells when the tables are in force.
-pub(super) struct Ready(oneshot::Receiver<()>);
+pub(super) struct Ready {
+    tables: oneshot::Receiver<()>,
+    control: Arc<Control>,
+}
 
 impl Ground {
     pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
@@ -54,26 +59,41 @@ impl Ground {
             Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
 
         // 1. Kernel filter, fed by the lists.
-        let spared = packet::Config { local: config.edge.local.clone(), ..config.edge.packet.clone() };
-        let filter = packet::open(&hits::with_room(config, spared), Arc::clone(&clock)).map_err(system)?;
+        let filter = packet::open(&hits::with_room(config, config.edge.packet.clone()), Arc::clone(&clock))
+            .map_err(system)?;
+        let control = firewall::start(config, &filter, &clock)?;
+        tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
         let (lists, changes) =
             Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
                 .map_err(system)?;
         let told = lists.clone();
         let applied = move |is_in_force| told.applied(is_in_force);
-        let pumped = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
-        let tables_ready = Ready(pumped);
+        let tables = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
+        let tables_ready = Ready { tables, control: Arc::clone(&control) };
         hits::start(config, &filter, &lists, &tasks, &clock, &shutdown);
-        Ok(Self { clock, shutdown, tasks, hostname, tls, resolver, greylist, filter, lists, tables_ready })
+        Ok(Self {
+            clock,
+            shutdown,
+            tasks,
+            hostname,
+            tls,
+            resolver,
+            greylist,
+            filter,
+            control,
+            lists,
+            tables_ready,
+        })
     }
 }
 
 impl Ready {
-    /// Mail is received only once the tables are in force: a restart opens no gap.
+    /// Mail is received only once the tables are in force: a restart opens no gap. With them host mode begins.
     pub(super) async fn wait(self) {
-        if tokio::time::timeout(TABLES_PATIENCE, self.0).await.is_err() {
+        if tokio::time::timeout(TABLES_PATIENCE, self.tables).await.is_err() {
             tracing::warn!(target: "mailgate", event = "tables", "not ready after {} s; receiving without them", TABLES_PATIENCE.as_secs());
         }
+        firewall::begin(&self.control);
     }
 }
 

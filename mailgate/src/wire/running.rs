@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::Edge;
+use mailgate_edge::firewall::Control;
 use mailgate_edge::foreign::Foreign;
 use mailgate_edge::packet::{PacketFilter, Where};
 use mailgate_lists::Lists;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Records, system};
-use crate::admin::{self, Answers, Call, Failure};
+use crate::admin::{self, Answers, Call, Failure, Firewall};
 use crate::config::Config;
 
 /// How long sessions may take to say goodbye.
@@ -61,6 +62,7 @@ pub struct Running {
     pub(super) mail: Option<Mail>,
     pub(super) foreign: Option<Foreign>,
     pub(super) filter: Arc<dyn PacketFilter>,
+    pub(super) control: Arc<Control>,
     pub(super) ports: Ports,
     pub(super) tasks: TaskTracker,
     pub(super) shutdown: CancellationToken,
@@ -100,6 +102,13 @@ impl Running {
             mail: self.mail.clone(),
             foreign: self.foreign.clone(),
             filter: Arc::clone(&self.filter),
+            firewall: Firewall {
+                control: Arc::clone(&self.control),
+                lists: self.lists.clone(),
+                edge: Arc::clone(&self.edge),
+                file: config.file.clone(),
+                clock: Arc::clone(&self.clock),
+            },
             ports: self.ports,
             started: self.clock.now(),
             clock: Arc::clone(&self.clock),

@@ -33,6 +33,8 @@ mod frames;
 #[cfg(feature = "ebpf")]
 mod held;
 #[cfg(feature = "ebpf")]
+mod host_mode;
+#[cfg(feature = "ebpf")]
 mod limits;
 #[cfg(feature = "ebpf")]
 mod nftables;

@@ -289,7 +289,7 @@ impl Config {
 }
 
 /// Networks as people write them: an address is a network of one.
-fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+pub(crate) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(from)?;
     texts.iter().map(|text| network(text).map_err(serde::de::Error::custom)).collect()
 }

@@ -74,6 +74,32 @@ pub enum Protocol {
     Other(u8),
 }
 
+impl Protocol {
+    /// Its number (IANA protocol numbers).
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmp6 => 58,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Icmp => f.write_str("icmp"),
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+            Self::Icmp6 => f.write_str("icmp6"),
+            Self::Other(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 /// How many connections a source may have (pf.conf(5) `max-src-conn`, `max-src-conn-rate`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
@@ -167,6 +193,8 @@ pub struct RuleSet {
     pub cookie_ports: Vec<u16>,
     /// Tables that count per entry.
     pub counted: Vec<TableName>,
+    /// What host mode lets in besides: the last rules, behind that of reception.
+    pub built_in: Vec<Rule>,
 }
 
 impl core::default::Default for RuleSet {
@@ -178,6 +206,7 @@ impl core::default::Default for RuleSet {
             options: Options::default(),
             cookie_ports: Vec::new(),
             counted: Vec::new(),
+            built_in: Vec::new(),
         }
     }
 }

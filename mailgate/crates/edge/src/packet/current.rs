@@ -52,6 +52,7 @@ impl Current {
             action,
             tables: names.map(|(_, (name, _))| name.clone()).collect(),
             rule: self.effective.get(decision.rule as usize).map(|one| one.rule.name.clone()),
+            number: (decision.rule < NO_RULE).then_some(decision.rule),
             done: decision.action,
         }
     }

@@ -86,6 +86,23 @@ impl Generation6 {
         })
     }
 
+    /// One that somebody else built and that readers use, for changes of entries whose class is there.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn of(area: Area) -> Self {
+        let geometry = |word: u32| Geometry::unpack(area.load(word as usize));
+        let classes = geometry(header::CLASSES);
+        Self {
+            classes: Classes::new(classes.base as usize, classes.extent),
+            seed: area.load(header::SEED as usize),
+            buckets: geometry(header::BUCKETS),
+            gate: geometry(header::GATE),
+            // Not told; the pages themselves say where there is room.
+            used: 0,
+            stashed: area.load(header::STASHED as usize) as u32,
+            area: Arc::new(area),
+        }
+    }
+
     fn fill(&mut self, shadow: &Shadow<u128>) -> Result<(), Full> {
         for (address, length, set) in shadow.sweep_all() {
             let class = self.classes.id(&self.area, set)?;
@@ -160,7 +177,7 @@ impl Generation6 {
     }
 
     /// Sets the class of a prefix of a stored length, present or not.
-    fn put(&mut self, (address, length): Prefix<u128>, class: u32) -> Result<(), Full> {
+    pub(super) fn put(&mut self, (address, length): Prefix<u128>, class: u32) -> Result<(), Full> {
         let key = key(address, length);
         if let Some(at) = self.find(&key) {
             let turn = Entry6(self.area.load(at + 2)).turn();

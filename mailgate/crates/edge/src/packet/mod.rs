@@ -53,6 +53,8 @@ pub struct Verdict {
     pub tables: Vec<TableName>,
     /// The rule that decides; `None` when none concerns it.
     pub rule: Option<String>,
+    /// The number of that rule among [`PacketFilter::rules`].
+    pub number: Option<u32>,
     /// What that rule does.
     pub done: Option<mailgate_common::Action>,
 }

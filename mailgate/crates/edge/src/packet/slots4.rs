@@ -61,6 +61,20 @@ impl Slots4 {
         Self { table, used: 0, hosts: 0, stashed: 0 }
     }
 
+    /// The buckets of a generation that somebody else built and that readers use.
+    #[cfg(feature = "ebpf")]
+    pub(super) fn of(area: &Area) -> Self {
+        let place = Geometry::unpack(area.load(header::BUCKETS as usize));
+        let seed = area.load(header::SEED as usize);
+        Self {
+            table: Buckets4 { base: place.base, bits: place.extent, seed },
+            // Not told; the buckets themselves say where there is room.
+            used: 0,
+            hosts: area.load(header::HOSTS as usize),
+            stashed: area.load(header::STASHED as usize),
+        }
+    }
+
     /// Sets the class of a key, present or not.
     pub(super) fn put(&mut self, area: &Area, address: u32, kind: Kind4, class: u32) -> Result<(), Full> {
         self.fits(class)?;

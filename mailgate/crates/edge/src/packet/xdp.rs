@@ -3,6 +3,7 @@
 mod attach;
 mod device;
 mod maps;
+pub mod offline;
 mod owner;
 mod pins;
 mod probe;

@@ -251,6 +251,21 @@ fn path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
 }
 
+/// Bytes of all values of a map.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_bytes(map: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut info = Attr::new();
+    Attr::new()
+        .fd(0, map)
+        .word(4, size_of::<Attr>() as u32)
+        .address(8, std::ptr::from_mut(&mut info))
+        .call(OBJ_GET_INFO_BY_FD)?;
+    // struct bpf_map_info: size of a value at 12, number of them at 16.
+    Ok(u64::from(info.field(12)) * u64::from(info.field(16)))
+}
+
 /// Opens what is pinned at a path.
 ///
 /// # Errors

@@ -1,0 +1,74 @@
+//! What can be done to the filter in the kernel while no daemon runs.
+
+use std::net::IpAddr;
+
+use mailgate_edge::packet;
+
+use super::call::{Answer, Call, Failure};
+use crate::cli::exit;
+use crate::config::{Config, Place};
+
+/// Answers `firewall detach` and `firewall unblock` without a daemon.
+pub fn answer_offline(place: &Place, call: &Call) -> Answer {
+    let answered = place.load().and_then(|config| match call {
+        Call::FirewallDetach { dry_run } => detach(&config.edge.packet, *dry_run),
+        Call::FirewallUnblock { address, .. } => unblock(&config, address.to_canonical()),
+        other => Err(failure(exit::SOFTWARE, format!("nobody answers {other:?}"))),
+    });
+    answered.map_or_else(Answer::Failed, Answer::done)
+}
+
+#[cfg(feature = "ebpf")]
+fn detach(config: &packet::Config, dry_run: bool) -> Result<String, Failure> {
+    let pins = packet::xdp::offline::pinned_objects(config);
+    let folder = config.folder();
+    if pins.is_empty() {
+        return Ok(format!("nothing is pinned in {}, so there is nothing to take out", folder.display()));
+    }
+    let listed: String = pins.iter().map(|pin| format!("\n  {}", pin.display())).collect();
+    if dry_run {
+        return Ok(format!("these would go out of the kernel:{listed}"));
+    }
+    packet::xdp::remove(config).map_err(|error| failure(exit::SYSTEM, error.to_string()))?;
+    Ok(format!("out of the kernel:{listed}"))
+}
+
+#[cfg(feature = "ebpf")]
+fn unblock(config: &Config, address: IpAddr) -> Result<String, Failure> {
+    let done = packet::xdp::offline::unblock(&config.edge.packet, address)
+        .map_err(|error| failure(exit::SYSTEM, format!("{error}; start a daemon with `mailgate run`")))?;
+    if done.is_protected {
+        return Ok(format!("{address} is protected: no table keeps it out"));
+    }
+    let tables = config.lists.tables().into_iter().enumerate();
+    let held = tables.filter(|(n, _)| done.set.checked_shr(*n as u32).unwrap_or(0) & 1 == 1);
+    let held: Vec<String> = held.map(|(_, table)| table.name.to_string()).collect();
+    Ok(match (done.set, held.as_slice()) {
+        (0, _) => format!("no table in force holds {address}; rules that ask for no table may still stop it"),
+        (_, held) => format!(
+            "{address} was in {}; from the next packet on it is in no table. No daemon runs: its next start reads files \
+             and peers again, so add it to a table that lets pass (`mailgate table add bypass {address}`) or take it out \
+             of its source",
+            if held.is_empty() { "a table".to_owned() } else { held.join(", ") }
+        ),
+    })
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn detach(_: &packet::Config, _: bool) -> Result<String, Failure> {
+    Err(without())
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn unblock(_: &Config, _: IpAddr) -> Result<String, Failure> {
+    Err(without())
+}
+
+#[cfg(not(feature = "ebpf"))]
+fn without() -> Failure {
+    failure(exit::UNAVAILABLE, "this program was built without the kernel filter, and no daemon answers")
+}
+
+fn failure(exit: u8, message: impl Into<String>) -> Failure {
+    Failure { message: message.into(), exit }
+}
