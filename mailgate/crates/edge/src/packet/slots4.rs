@@ -67,7 +67,7 @@ impl Slots4 {
         let place = Geometry::unpack(area.load(header::BUCKETS as usize));
         let seed = area.load(header::SEED as usize);
         Self {
-            table: Buckets4 { base: place.base, bits: place.extent, seed },
+            table: Buckets4 { base: place.base, mask: place.extent, seed },
             // Not told; the buckets themselves say where there is room.
             used: 0,
             hosts: area.load(header::HOSTS as usize),
