@@ -8,6 +8,7 @@ mod ground;
 mod handoff;
 mod hits;
 mod listeners;
+mod overload;
 mod pump;
 mod records;
 mod running;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{firewall, hits, pump, system};
+use super::{firewall, hits, overload, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
@@ -71,6 +71,7 @@ impl Ground {
         let tables = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
         let tables_ready = Ready { tables, control: Arc::clone(&control) };
         hits::start(config, &filter, &lists, &tasks, &clock, &shutdown);
+        overload::start(config, &filter, &lists, &clock, &shutdown)?;
         Ok(Self {
             clock,
             shutdown,

@@ -192,7 +192,14 @@ impl Policy for OneRule {
     fn is_protected(&self, address: IpAddr) -> bool {
         address == IpAddr::V4(HUB.v4)
     }
-    fn list<'a>(&'a self, table: &'a TableName, network: IpNet, until: Timestamp) -> Listing<'a> {
+    fn list<'a>(
+        &'a self,
+        table: &'a TableName,
+        network: IpNet,
+        until: Timestamp,
+        note: &'a str,
+    ) -> Listing<'a> {
+        assert_eq!(note, "51 connections at once (imap), offence 1");
         self.listed.lock().unwrap().push((network.to_string(), until));
         let added = self.filter.apply(vec![Change::Add(table.clone(), entry(&network.to_string()))]);
         Box::pin(std::future::ready(added.map(drop).map_err(|error| error.to_string())))

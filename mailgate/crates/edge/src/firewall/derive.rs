@@ -8,6 +8,9 @@ use super::rule::{Default, Ports, Protocol, Rule, RuleSet, TableMatch};
 /// Rules at most: the bits of a word.
 pub const RULES: usize = mailgate_common::RULES as usize;
 
+/// Name of the rule that lets protected networks pass.
+pub const PROTECTED: &str = "protected";
+
 /// Where a rule in force comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -37,7 +40,7 @@ pub struct Effective {
 /// [`RULES`] otherwise; beyond that the result is as long as it is.
 #[must_use]
 pub fn effective(set: &RuleSet, tables: &[(TableName, TableAction)]) -> Vec<Effective> {
-    let mut rules = vec![Effective { rule: Rule::new("protected", Action::Pass), origin: Origin::Protected }];
+    let mut rules = vec![Effective { rule: Rule::new(PROTECTED, Action::Pass), origin: Origin::Protected }];
     let configured = set.rules.iter().enumerate();
     rules.extend(configured.map(|(n, rule)| Effective { rule: rule.clone(), origin: Origin::Configured(n) }));
     let mut rest = Rule::new("reception", Action::Greylist);

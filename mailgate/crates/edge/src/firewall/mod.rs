@@ -25,7 +25,7 @@ pub use config::{Config, Otherwise, RuleConfig, Urpf};
 pub use control::{Applied, Consent, Control, Parts};
 pub use cookies::SynCookies;
 pub use denies::denies;
-pub use derive::{Effective, Origin, RULES, effective};
+pub use derive::{Effective, Origin, PROTECTED, RULES, effective};
 pub use meant::Surroundings;
 pub use protect::{Protected, Why};
 pub use rule::{Default, Limit, Options, Ports, Protocol, Rate, ReversePath, Rule, RuleSet, TableMatch};

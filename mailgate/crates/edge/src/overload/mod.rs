@@ -7,6 +7,7 @@
 mod diag;
 pub mod guard;
 mod offenders;
+mod policy;
 mod source;
 mod sweep;
 
@@ -29,6 +30,8 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 pub use diag::{Diag, Ends, Storage};
+pub use policy::InForce;
+pub(crate) use policy::spec;
 pub use source::SourceRow;
 
 use offenders::{Escalation, Offenders};
@@ -138,7 +141,7 @@ pub struct Limited {
     pub table: Option<TableName>,
 }
 
-/// What rules and tables have to do with it; joined in the daemon's `wire.rs`.
+/// What rules and tables have to do with it; see [`InForce`].
 pub trait Policy: Send + Sync + 'static {
     /// The limit with this [`LimitSpec::id`]; `None` when the rules changed meanwhile.
     fn limit(&self, id: u32) -> Option<Limited>;
@@ -146,8 +149,14 @@ pub trait Policy: Send + Sync + 'static {
     /// Whether an address must never be kept out.
     fn is_protected(&self, address: IpAddr) -> bool;
 
-    /// Puts a network into a table until then; in force when it returns. An error is a sentence.
-    fn list<'a>(&'a self, table: &'a TableName, network: IpNet, until: Timestamp) -> Listing<'a>;
+    /// Puts a network into a table until then, with a note for people; in force when it returns. An error is a sentence.
+    fn list<'a>(
+        &'a self,
+        table: &'a TableName,
+        network: IpNet,
+        until: Timestamp,
+        note: &'a str,
+    ) -> Listing<'a>;
 }
 
 /// What [`Policy::list`] gives.

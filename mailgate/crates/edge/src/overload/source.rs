@@ -1,6 +1,7 @@
 //! The listing of sources under limits.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -41,14 +42,15 @@ pub(super) fn rows(
     most: usize,
 ) -> io::Result<Vec<SourceRow>> {
     let now = accounting.now_ns();
-    let mut rows = Vec::new();
+    let (mut rows, mut limits) = (Vec::new(), HashMap::new());
     for (source, counts) in accounting.sources()? {
-        let Some(limit) = policy.limit(source.limit) else { continue };
+        let limit = limits.entry(source.limit).or_insert_with(|| policy.limit(source.limit));
+        let Some(limit) = limit else { continue };
         let rate = counts.rate(&limit.spec, now);
         let at_least_one = |n: u32| (n != 0).then_some(n);
         rows.push(SourceRow {
             network: network(&source),
-            rule: limit.rule,
+            rule: limit.rule.clone(),
             connections: counts.connections,
             connections_allowed: at_least_one(limit.spec.connections),
             rate: f64::from(rate) / f64::from(UNIT),

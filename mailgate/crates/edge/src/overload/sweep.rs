@@ -1,6 +1,6 @@
 //! A batch of reports: list the sources, then end their connections, then tell.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -32,6 +32,29 @@ struct Listed {
     overrun: Overrun,
 }
 
+impl Listed {
+    /// Why it came over the limit, for logs.
+    fn why(&self) -> &'static str {
+        if self.overrun.excess == Excess::Rate as u32 { "rate" } else { "connections" }
+    }
+
+    fn rate(&self) -> f64 {
+        f64::from(self.overrun.rate) / f64::from(UNIT)
+    }
+
+    /// What the table says of it.
+    fn note(&self, sentence: &Sentence) -> String {
+        let (rule, level) = (&self.limit.rule, sentence.level);
+        match self.why() {
+            "rate" => {
+                let seconds = f64::from(self.limit.spec.window_ms) / 1000.0;
+                format!("{:.0} connections in {seconds} s ({rule}), offence {level}", self.rate())
+            }
+            _ => format!("{} connections at once ({rule}), offence {level}", self.overrun.connections),
+        }
+    }
+}
+
 impl Overload {
     /// Does what a batch of reports asks for.
     pub(super) async fn sweep(&self, overruns: Vec<Overrun>) {
@@ -61,9 +84,9 @@ impl Overload {
         let mut running = JoinSet::new();
         for listed in listed {
             let Some((table, sentence)) = listed.table.clone() else { continue };
-            let (policy, network) = (Arc::clone(&self.policy), listed.network);
+            let (policy, network, note) = (Arc::clone(&self.policy), listed.network, listed.note(&sentence));
             running.spawn(async move {
-                if let Err(error) = policy.list(&table, network, sentence.until).await {
+                if let Err(error) = policy.list(&table, network, sentence.until, &note).await {
                     tracing::error!(target: "edge", event = "overload", source = %network, %table, %error,
                         "not listed");
                 }
@@ -74,12 +97,13 @@ impl Overload {
 
     fn plan(&self, overruns: &[Overrun]) -> Plan {
         let now = self.clock.now();
-        let mut plan = Plan::default();
+        let (mut plan, mut limits) = (Plan::default(), HashMap::new());
         let mut offenders = self.offenders.lock().unwrap_or_else(PoisonError::into_inner);
         for overrun in overruns {
             let (source, local) =
                 (address(overrun.high, overrun.low), address(overrun.local_high, overrun.local_low));
-            let Some(limit) = self.policy.limit(overrun.limit) else { continue };
+            let limit = limits.entry(overrun.limit).or_insert_with(|| self.policy.limit(overrun.limit));
+            let Some(limit) = limit.clone() else { continue };
             if self.policy.is_protected(source) {
                 continue;
             }
@@ -151,9 +175,7 @@ fn end(
 /// One line for one event.
 fn tell(listed: &Listed, ended: usize) {
     let Listed { network, table, limit, overrun } = listed;
-    let connections = overrun.connections;
-    let rate = f64::from(overrun.rate) / f64::from(UNIT);
-    let why = if overrun.excess == Excess::Rate as u32 { "rate" } else { "connections" };
+    let (connections, rate, why) = (overrun.connections, listed.rate(), listed.why());
     match table {
         Some((table, sentence)) => tracing::warn!(target: "edge", event = "overload",
             source = %network, rule = %limit.rule, why, connections, rate, %table, ended,

@@ -100,7 +100,7 @@ impl Policy for Rules {
     fn is_protected(&self, address: IpAddr) -> bool {
         address.to_string().starts_with("203.0.113.") || address.to_string() == "2001:db8::53"
     }
-    fn list<'a>(&'a self, table: &'a TableName, network: IpNet, until: Timestamp) -> Listing<'a> {
+    fn list<'a>(&'a self, table: &'a TableName, network: IpNet, until: Timestamp, _: &'a str) -> Listing<'a> {
         self.0.send(Done::Listed(format!("{table} {network}"), until.secs())).unwrap();
         Box::pin(std::future::ready(Ok(())))
     }

@@ -1,7 +1,7 @@
 //! Rules to memory.
 
 use mailgate_common::Action;
-use mailgate_common::limit::{LIMIT_WORDS, LimitSpec, identity};
+use mailgate_common::limit::LIMIT_WORDS;
 use mailgate_common::packet::{ICMP, ICMP6, TCP, UDP};
 use mailgate_common::ruleset::{
     COOKIE_PORTS, INTERFACE_TRIES, OTHER_INTERFACES, RULES, head, icmp_word, interface_word, limit_word,
@@ -13,6 +13,7 @@ use super::Error;
 use super::area::Area;
 use super::engine::LOCAL;
 use crate::firewall::{Default as Otherwise, Effective, Limit, Origin, Protocol, ReversePath, Rule, RuleSet};
+use crate::overload;
 
 /// What names stand for.
 pub(super) struct Names<'a> {
@@ -191,23 +192,9 @@ impl Words<'_> {
 
 /// As the kernel's accounting reads them.
 fn limit_words(rule: &Rule, limit: &Limit, names: &Names<'_>) -> Result<[u64; LIMIT_WORDS], Error> {
-    let overload = match &limit.overload {
+    let table = match &limit.overload {
         Some(name) => Some((names.table)(name).ok_or_else(|| Error::UnknownTable(name.clone()))?),
         None => None,
     };
-    let (rate, window_ms) = match limit.rate {
-        Some(rate) => (rate.count, u32::try_from(rate.per.as_millis()).unwrap_or(u32::MAX)),
-        None => (0, 0),
-    };
-    let spec = LimitSpec {
-        connections: limit.connections.unwrap_or(0),
-        rate,
-        window_ms,
-        prefix4: limit.prefix4,
-        prefix6: limit.prefix6,
-        overload,
-        flush: limit.flush,
-        id: identity(&rule.name),
-    };
-    Ok(spec.encode())
+    Ok(overload::spec(&rule.name, limit, table).encode())
 }
