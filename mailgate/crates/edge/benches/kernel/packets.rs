@@ -78,11 +78,13 @@ struct Lane {
     /// Packets sent to it, and packets that its device has taken in.
     sent: u64,
     received: u64,
+    /// Of a peer: packets that its rules counted and dropped.
+    dropped: Option<u64>,
 }
 
 impl Lane {
     fn new(home: &Home, outside: &str) -> Result<Self> {
-        Ok(Self { place: Place::new(home, outside)?, sent: 0, received: 0 })
+        Ok(Self { place: Place::new(home, outside)?, sent: 0, received: 0, dropped: None })
     }
 }
 
@@ -254,19 +256,20 @@ impl Lanes {
             note(report, listing, case, (listed.len(), set), least);
         }
         if with_peers {
-            self.check_peers()?;
+            self.count_peers()?;
         }
         Ok(())
     }
 
-    /// Every packet that a peer's device took in was dropped by one of its two rules.
-    fn check_peers(&self) -> Result<()> {
-        for (peer, lane) in &self.peers {
-            lane.place.within(|| {
-                peer.counted()?;
+    /// Asks the peers what they dropped, and clears them away.
+    fn count_peers(&mut self) -> Result<()> {
+        for (peer, lane) in &mut self.peers {
+            let dropped = lane.place.within(|| {
+                let dropped = peer.dropped()?;
                 peer.clear();
-                Ok(())
+                Ok(dropped)
             })?;
+            *lane.dropped.get_or_insert(0) += dropped;
         }
         Ok(())
     }
@@ -279,7 +282,9 @@ impl Lanes {
         println!("\npackets sent, and taken in by the receiver's device:");
         for (name, lane) in floors.into_iter().chain(ours).chain(peers) {
             let all = if lane.sent == lane.received { "all" } else { "NOT ALL" };
-            println!("  {name:18} {:>12} {:>12}  {all}", lane.sent, lane.received);
+            let counted =
+                lane.dropped.map_or(String::new(), |dropped| format!(", {dropped} dropped by its rules"));
+            println!("  {name:18} {:>12} {:>12}  {all}{counted}", lane.sent, lane.received);
         }
         for (name, ours) in [(OURS, &self.ours), ("ours, bypass", &self.bypass)] {
             let counters = ours.filter.status().counters.into_iter().filter(|counter| counter.count > 0);

@@ -59,15 +59,15 @@ impl Peer {
                 let flags = if self == Peer::NftInterval { "flags interval\n" } else { "" };
                 let elements = if count == 0 { String::new() } else { elements(addresses) };
                 let (devices, before, after) = match rest {
-                    Rest::Drop => (INSIDE.to_owned(), String::new(), "counter drop\n"),
+                    Rest::Drop => (INSIDE.to_owned(), String::new(), "counter name others drop\n"),
                     Rest::Pass(network) => {
                         (format!("{INSIDE}, {SECOND}"), format!("ip saddr {network} accept\n"), "")
                     }
                 };
                 format!(
-                    "table netdev bench {{\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
+                    "table netdev bench {{\ncounter members {{ }}\ncounter others {{ }}\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
                      chain ingress {{\ntype filter hook ingress devices = {{ {devices} }} priority 0\n\
-                     {before}ip saddr @listed counter drop\n{after}}}\n}}\n"
+                     {before}ip saddr @listed counter name members drop\n{after}}}\n}}\n"
                 )
             }
         }
@@ -115,8 +115,8 @@ impl Peer {
         if rest == Rest::Drop { add(&["-j", "DROP"]) } else { Ok(()) }
     }
 
-    /// Packets that its rules dropped: members, others.
-    pub(crate) fn counted(self) -> Result<(u64, u64)> {
+    /// Packets that its two rules dropped.
+    pub(crate) fn dropped(self) -> Result<u64> {
         let counts: Vec<u64> = match self {
             Peer::Ipset => {
                 let text = run("iptables", &["-t", "raw", "-L", "PREROUTING", "-v", "-x", "-n"])?;
@@ -124,14 +124,15 @@ impl Peer {
                 rules.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
             }
             Peer::NftHash | Peer::NftInterval => {
-                let text = run("nft", &["list", "chain", "netdev", "bench", "ingress"])?;
+                // Not the chain: to list that, nft fetches every member of the set.
+                let text = run("nft", &["list", "counters", "table", "netdev", "bench"])?;
                 let after = text.split("packets ").skip(1);
                 after.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
             }
         };
         match counts[..] {
-            [members, others] => Ok((members, others)),
-            _ => Err(format!("{}: its two rules are not listed", self.name()).into()),
+            [members, others] => Ok(members + others),
+            _ => Err(format!("{}: its two counters are not listed", self.name()).into()),
         }
     }
 
