@@ -38,6 +38,12 @@ pub struct Config {
     pub control_group: Option<PathBuf>,
     /// `[edge.packet.answers]`: what the filter answers by itself.
     pub answers: super::Answers,
+    /// Bytes that the tables may take, compiled (kernel memory) and as they are kept for changes, of both families; a
+    /// change of tables that needs more is refused before it begins, and the verdicts of before stay. While whole
+    /// tables are exchanged, those of before take theirs besides. Default 512 MiB: three times what a million hosts
+    /// of each family need, and never what a feed gone wrong would; the same on every host, so that a
+    /// configuration that is accepted on one is accepted on all. Example: `134217728`.
+    pub memory_limit: u64,
     /// Folder for the files that say that a table of nftables is in use; not a key, tests have their own.
     #[serde(skip, default = "run_dir")]
     pub run_dir: PathBuf,
@@ -92,6 +98,7 @@ impl Default for Config {
             reception_ports: vec![25],
             steer_loopback: false,
             counted_sources: 0,
+            memory_limit: Self::MEMORY_LIMIT,
             control_group: None,
             answers: super::Answers::default(),
             local: Vec::new(),
@@ -100,6 +107,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Default of [`Config::memory_limit`].
+    pub const MEMORY_LIMIT: u64 = 512 << 20;
+
     /// Longest name of an instance.
     pub const INSTANCE_LIMIT: usize = 32;
 

@@ -12,12 +12,14 @@ use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
 
 use super::area::Area;
+use super::compile::{Plans, compile4, compile6, plan4, plan6, shadows};
 use super::current::Current;
 use super::generation4::Generation4;
-use super::generation6::Generation6;
+use super::generation6::{Generation6, Plan6};
+use super::plan4::Plan;
 use super::ruleset::{Names, compile};
 use super::shadow::Shadow;
-use super::{Applied, Error};
+use super::{Applied, Config, Error};
 use crate::firewall::{Effective, RuleSet, effective};
 
 /// What an area is for.
@@ -95,6 +97,8 @@ pub(super) struct Engine {
     /// What is in force again unless somebody confirms, and when.
     before: Option<(Rules, Timestamp)>,
     number: u64,
+    /// Bytes that all of this may take.
+    limit: u64,
     /// A change of this family did not get into force; only compiling anew brings it there.
     stale4: bool,
     stale6: bool,
@@ -131,9 +135,15 @@ impl Engine {
             rules: Rules { set, ..Rules::default() },
             before: None,
             number: 0,
+            limit: Config::MEMORY_LIMIT,
             stale4: false,
             stale6: false,
         }
+    }
+
+    /// From now on the tables may take so many bytes.
+    pub(super) fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
     }
 
     /// As [`super::PacketFilter::protect`].
@@ -322,10 +332,13 @@ impl Engine {
         } else {
             Some(self.compile_rules(self.rules.set.clone(), &tables, &index)?)
         };
+        self.admit(snapshot)?;
         let (shadow4, shadow6) = shadows(snapshot, now, &self.local);
+        let plans = Plans { v4: plan4(&shadow4)?, v6: plan6(&shadow6)? };
+        self.fits(plans.bytes()?, &shadow4, &shadow6)?;
         let stamp = self.stamp();
-        let generation4 = compile4(&shadow4, stamp, &*self.backing)?;
-        let generation6 = compile6(&shadow6, stamp, &*self.backing)?;
+        let generation4 = compile4(&shadow4, plans.v4, stamp, &*self.backing)?;
+        let generation6 = compile6(&shadow6, plans.v6, stamp, &*self.backing)?;
         // If it fails half way, the next call has to bring the families of before into force again.
         (self.stale4, self.stale6) = (true, true);
         let news = News {
@@ -356,8 +369,12 @@ impl Engine {
                     pending.v4.iter().all(|prefix| generation.refresh(&self.shadow4, *prefix).is_ok())
                 });
             if !done {
+                let plan = plan4(&self.shadow4)?;
+                let other = self.generation6.as_ref().map_or(0, |generation| generation.area().bytes());
+                let bytes = plan.as_ref().map_or(Ok(0), Plan::bytes)? + other;
+                self.fits(bytes, &self.shadow4, &self.shadow6)?;
                 let stamp = self.stamp();
-                let new = compile4(&self.shadow4, stamp, &*self.backing)?;
+                let new = compile4(&self.shadow4, plan, stamp, &*self.backing)?;
                 let v4 = Some(new.as_ref().map(|new| &**new.area()));
                 self.backing.publish(&News { v4, ..News::default() }, None)?;
                 self.generation4 = new;
@@ -372,8 +389,12 @@ impl Engine {
                     pending.v6.iter().all(|prefix| generation.refresh(&self.shadow6, *prefix).is_ok())
                 });
             if !done {
+                let plan = plan6(&self.shadow6)?;
+                let other = self.generation4.as_ref().map_or(0, |generation| generation.area().bytes());
+                let bytes = plan.as_ref().map_or(0, Plan6::bytes) + other;
+                self.fits(bytes, &self.shadow4, &self.shadow6)?;
                 let stamp = self.stamp();
-                let new = compile6(&self.shadow6, stamp, &*self.backing)?;
+                let new = compile6(&self.shadow6, plan, stamp, &*self.backing)?;
                 let v6 = Some(new.as_ref().map(|new| &**new.area()));
                 self.backing.publish(&News { v6, ..News::default() }, None)?;
                 self.generation6 = new;
@@ -382,6 +403,27 @@ impl Engine {
             self.stale6 = false;
         }
         Ok(())
+    }
+
+    /// Whether compiled tables of so many bytes may be made of these.
+    fn fits(&self, compiled: u64, shadow4: &Shadow<u32>, shadow6: &Shadow<u128>) -> Result<(), Error> {
+        self.check(compiled + shadow4.bytes() + shadow6.bytes(), shadow4.len(), shadow6.len())
+    }
+
+    /// Refuses a snapshot of which the entries alone are too many, before anything is made of it.
+    fn admit(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        // In one table no prefix stands twice: the largest table is the least that there will be.
+        let least = |family: fn(&IpNet) -> bool| {
+            let count = |entries: &[Entry]| entries.iter().filter(|entry| family(&entry.prefix)).count();
+            snapshot.tables.iter().map(|table| count(&table.entries)).max().unwrap_or(0)
+        };
+        let v4 = least(|net| matches!(net, IpNet::V4(_)));
+        let v6 = least(|net| matches!(net, IpNet::V6(_)));
+        self.check(Shadow::<u32>::bytes_of(v4) + Shadow::<u128>::bytes_of(v6), v4, v6)
+    }
+
+    fn check(&self, needed: u64, v4: usize, v6: usize) -> Result<(), Error> {
+        if needed <= self.limit { Ok(()) } else { Err(Error::Memory { needed, limit: self.limit, v4, v6 }) }
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -409,9 +451,15 @@ impl Engine {
         &self.rules.set
     }
 
-    /// Number of the newest generation, prefixes of IPv4 and IPv6.
-    pub(super) fn figures(&self) -> (u64, u64, u64) {
-        (self.number, self.shadow4.len() as u64, self.shadow6.len() as u64)
+    /// Counts and bytes.
+    pub(super) fn figures(&self) -> Figures {
+        Figures {
+            generation: self.number,
+            entries4: self.shadow4.len() as u64,
+            entries6: self.shadow6.len() as u64,
+            kept: self.shadow4.bytes() + self.shadow6.bytes(),
+            limit: self.limit,
+        }
     }
 
     /// Numbers of generations go on from here.
@@ -424,32 +472,17 @@ impl Engine {
     }
 }
 
-fn compile4(shadow: &Shadow<u32>, stamp: Stamp, backing: &dyn Backing) -> Result<Option<Generation4>, Error> {
-    if shadow.is_empty() { Ok(None) } else { Generation4::build(shadow, stamp, backing).map(Some) }
-}
-
-fn compile6(
-    shadow: &Shadow<u128>,
-    stamp: Stamp,
-    backing: &dyn Backing,
-) -> Result<Option<Generation6>, Error> {
-    if shadow.is_empty() { Ok(None) } else { Generation6::build(shadow, stamp, backing).map(Some) }
-}
-
-/// Both shadows of a snapshot; entries that have ended are left out.
-fn shadows(snapshot: &Snapshot, now: Timestamp, local: &[IpNet]) -> (Shadow<u32>, Shadow<u128>) {
-    let size = snapshot.tables.iter().map(|table| table.entries.len()).sum();
-    let (mut v4, mut v6) = (Vec::with_capacity(size), Vec::new());
-    let mut push = |prefix: IpNet, table: u8, hole: bool| match prefix.trunc() {
-        IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), table, hole)),
-        IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), table, hole)),
-    };
-    local.iter().for_each(|network| push(*network, LOCAL, false));
-    for (n, table) in (0_u8..).zip(&snapshot.tables) {
-        let live = table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now));
-        for Entry { prefix, negated, .. } in live {
-            push(*prefix, n, *negated);
-        }
-    }
-    (Shadow::build(v4), Shadow::build(v6))
+/// What the engine tells of itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    /// Number of the newest generation.
+    pub(super) generation: u64,
+    /// Prefixes of IPv4.
+    pub(super) entries4: u64,
+    /// Prefixes of IPv6.
+    pub(super) entries6: u64,
+    /// Bytes of the prefixes as they are kept for changes.
+    pub(super) kept: u64,
+    /// Bytes that these and the compiled tables may take together.
+    pub(super) limit: u64,
 }

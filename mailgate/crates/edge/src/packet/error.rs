@@ -57,7 +57,24 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
-    /// The prefixes would need more memory than the limit; usually because a feed announces millions of /25 to /31.
+    /// The tables would need more memory than they may have; usually because of a source gone wrong, or a limit that
+    /// is too low for what it brings.
+    #[error(
+        "the tables would need {} MiB ({v4} IPv4 and {v6} IPv6 prefixes), edge.packet.memory_limit is {} MiB: \
+         raise it, or take entries or sources out; what was in force stays",
+        .needed.div_ceil(1 << 20), .limit >> 20
+    )]
+    Memory {
+        /// Bytes needed, at least.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+        /// Prefixes of IPv4.
+        v4: usize,
+        /// Prefixes of IPv6.
+        v6: usize,
+    },
+    /// The prefixes would need a larger structure than there is; usually because a feed announces millions of /25 to /31.
     #[error("the prefixes would fill {slots} slots, the limit is {limit}")]
     TooLarge {
         /// Slots needed.
@@ -78,9 +95,11 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Program(_) | Self::Rules { .. } | Self::Tables { .. } | Self::TooLarge { .. } => {
-                Permanence::Permanent
-            }
+            Self::Program(_)
+            | Self::Rules { .. }
+            | Self::Tables { .. }
+            | Self::Memory { .. }
+            | Self::TooLarge { .. } => Permanence::Permanent,
             Self::Foreign { .. }
             | Self::Held { .. }
             | Self::Interface(_)

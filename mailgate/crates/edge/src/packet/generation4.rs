@@ -27,10 +27,14 @@ pub(super) struct Generation4 {
 }
 
 impl Generation4 {
-    /// Compiles all of `shadow`.
-    pub(super) fn build(shadow: &Shadow<u32>, stamp: Stamp, backing: &dyn Backing) -> Result<Self, Error> {
+    /// Compiles all of `shadow`, of which `plan` is.
+    pub(super) fn build(
+        shadow: &Shadow<u32>,
+        mut plan: Plan,
+        stamp: Stamp,
+        backing: &dyn Backing,
+    ) -> Result<Self, Error> {
         let mut seed = stamp.seed;
-        let mut plan = Plan::of(shadow);
         loop {
             let mut new = Self::sized(&plan, seed, backing)?;
             if new.fill(shadow, &plan).is_ok() {

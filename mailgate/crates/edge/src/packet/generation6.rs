@@ -22,6 +22,49 @@ const BUCKETS_MIN: u64 = 128;
 /// Bits of the gate for each entry; the more, the fewer strangers pass it for nothing.
 const GATE_BITS_PER_ENTRY: u64 = 16;
 
+/// What a generation will need, from the counts alone.
+pub(super) struct Plan6 {
+    /// Prefixes of stored lengths.
+    entries: u64,
+    /// Different sets of tables.
+    sets: usize,
+}
+
+impl Plan6 {
+    pub(super) fn of(shadow: &Shadow<u128>) -> Result<Self, Error> {
+        let mut sets = HashSet::new();
+        let mut entries = 0;
+        for (_, length, set) in shadow.sweep_all() {
+            sets.insert(set);
+            entries += 1_u64 << (stored_length(length) - length);
+        }
+        if entries > ENTRY_LIMIT {
+            return Err(Error::TooLarge { slots: entries, limit: ENTRY_LIMIT });
+        }
+        Ok(Self { entries, sets: sets.len() })
+    }
+
+    /// Five entries in a bucket, two of them filled at most on average.
+    fn buckets(&self) -> u64 {
+        (self.entries / 2).next_power_of_two().max(BUCKETS_MIN)
+    }
+
+    /// Pages of the gate.
+    fn gate(&self) -> u64 {
+        (self.entries.max(self.buckets() * 2) * GATE_BITS_PER_ENTRY / 1024).next_power_of_two()
+    }
+
+    fn pages(&self) -> u64 {
+        let classes = Classes::room_for(self.sets).div_ceil(PAGE_WORDS);
+        u64::from(STASH_PAGE + 1 + classes) + self.gate() + self.buckets()
+    }
+
+    /// Bytes of the generation.
+    pub(super) fn bytes(&self) -> u64 {
+        self.pages() * u64::from(PAGE_WORDS) * 8
+    }
+}
+
 /// A generation and what is needed to change it.
 #[derive(Debug)]
 pub(super) struct Generation6 {
@@ -35,39 +78,32 @@ pub(super) struct Generation6 {
 }
 
 impl Generation6 {
-    /// Compiles all of `shadow`.
-    pub(super) fn build(shadow: &Shadow<u128>, stamp: Stamp, backing: &dyn Backing) -> Result<Self, Error> {
+    /// Compiles all of `shadow`, of which `plan` is.
+    pub(super) fn build(
+        shadow: &Shadow<u128>,
+        mut plan: Plan6,
+        stamp: Stamp,
+        backing: &dyn Backing,
+    ) -> Result<Self, Error> {
         let mut seed = stamp.seed;
-        let mut sets = HashSet::new();
-        let mut entries = 0;
-        for (_, length, set) in shadow.sweep_all() {
-            sets.insert(set);
-            entries += 1_u64 << (stored_length(length) - length);
-        }
-        if entries > ENTRY_LIMIT {
-            return Err(Error::TooLarge { slots: entries, limit: ENTRY_LIMIT });
-        }
-        let mut spare = 1;
         loop {
-            let mut new = Self::sized(entries * spare, sets.len(), seed, backing)?;
+            let mut new = Self::sized(&plan, seed, backing)?;
             if new.fill(shadow).is_ok() {
                 write_header(&new.area, stamp, shadow.len());
                 return Ok(new);
             }
             seed = seed.rotate_left(17).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-            spare *= 2;
+            plan.entries *= 2;
         }
     }
 
-    fn sized(entries: u64, sets: usize, seed: u64, backing: &dyn Backing) -> Result<Self, Error> {
-        // Five entries in a bucket, two of them filled at most on average.
-        let buckets = (entries / 2).next_power_of_two().max(BUCKETS_MIN);
-        let gate = (entries.max(buckets * 2) * GATE_BITS_PER_ENTRY / 1024).next_power_of_two();
-        let room = Classes::room_for(sets);
+    fn sized(plan: &Plan6, seed: u64, backing: &dyn Backing) -> Result<Self, Error> {
+        let (buckets, gate) = (plan.buckets(), plan.gate());
+        let room = Classes::room_for(plan.sets);
         let class_page = STASH_PAGE + 1;
         let gate_page = class_page + room.div_ceil(PAGE_WORDS);
         let bucket_page = gate_page + gate as u32;
-        let area = backing.area(Part::V6, (u64::from(bucket_page) + buckets) as usize * WORDS)?;
+        let area = backing.area(Part::V6, plan.pages() as usize * WORDS)?;
         let gate = Geometry { base: gate_page, extent: gate as u32 - 1 };
         let classes = Geometry { base: class_page * PAGE_WORDS, extent: room };
         area.store(header::CLASSES as usize, classes.pack());

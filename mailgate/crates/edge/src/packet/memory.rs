@@ -33,6 +33,13 @@ impl Memory {
         Self { reason, shared: Shared::new(Box::new(Anonymous), clock, rules) }
     }
 
+    /// The same, with tables of at most so many bytes (`edge.packet.memory_limit`).
+    #[must_use]
+    pub fn limited(self, bytes: u64) -> Self {
+        self.shared.engine().limit(bytes);
+        self
+    }
+
     /// The verdict of the kernel's program on a frame that comes in by this interface, from the same source over the same
     /// memory; it knows neither live connections nor routes.
     #[must_use]
@@ -116,7 +123,7 @@ impl PacketFilter for Memory {
     }
 
     fn status(&self) -> Status {
-        let (generation, entries4, entries6) = self.shared.engine().figures();
+        let figures = self.shared.engine().figures();
         let current = self.shared.current();
         Status {
             acts: Where::Memory,
@@ -125,10 +132,12 @@ impl PacketFilter for Memory {
             answers: Vec::new(),
             cookies: super::KernelCookies::read(),
             pins: None,
-            generation,
-            entries4,
-            entries6,
+            generation: figures.generation,
+            entries4: figures.entries4,
+            entries6: figures.entries6,
             bytes: current.bytes(),
+            bytes_kept: figures.kept,
+            bytes_limit: figures.limit,
             tables: current.names(),
             counters: Vec::new(),
             cannot: Vec::new(),

@@ -6,6 +6,7 @@
 mod answers;
 mod area;
 mod classes;
+mod compile;
 mod config;
 mod cookies;
 mod current;
@@ -256,7 +257,7 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn PacketFilt
     let reason = reasons.join("; ");
     tracing::warn!(target: "edge", event = "packet", mode = "memory", %reason,
         "the kernel filter is not in use; tables act at accept");
-    Ok(Arc::new(Memory::new(clock, reason)))
+    Ok(Arc::new(Memory::new(clock, reason).limited(config.memory_limit)))
 }
 
 /// Removes what an instance left in the kernel, without opening it: programs, pins, the table of nftables. Whether there

@@ -104,7 +104,8 @@ impl Nft {
             reason: reason.clone(),
             interfaces: config.interfaces.clone(),
             table: script::table(&config.instance),
-            memory: Memory::with_rules(Arc::clone(&clock), reason.unwrap_or_default(), config.rules()),
+            memory: Memory::with_rules(Arc::clone(&clock), reason.unwrap_or_default(), config.rules())
+                .limited(config.memory_limit),
             clock,
             kept: Mutex::new(Kept {
                 protected: [Ranges::new(32), Ranges::new(128)],

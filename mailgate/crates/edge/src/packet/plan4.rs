@@ -66,6 +66,11 @@ impl Plan {
         Self { order: order.into_iter().map(|(set, _)| set).collect(), slots }
     }
 
+    /// Bytes of the generation.
+    pub(super) fn bytes(&self) -> Result<u64, Error> {
+        Ok(u64::from(self.layout()?.lines) * u64::from(LINE_WORDS) * 8)
+    }
+
     /// Where things go.
     pub(super) fn layout(&self) -> Result<Layout, Error> {
         let class_room = Classes::room_for(self.order.len());

@@ -165,6 +165,19 @@ impl<A: Address> Shadow<A> {
         self.len == 0
     }
 
+    /// Bytes of `count` prefixes, about; changes since the last merge come besides.
+    pub(super) fn bytes_of(count: usize) -> u64 {
+        (count * (size_of::<A>() + size_of::<u8>() + size_of::<u32>())) as u64
+    }
+
+    /// Bytes of memory, about.
+    pub(super) fn bytes(&self) -> u64 {
+        let change = 2 * (size_of::<Prefix<A>>() + size_of::<u32>());
+        let said = 2 * size_of::<Said>() + size_of::<u32>();
+        let more = self.changes.len() * change + self.said.len() * said;
+        Self::bytes_of(self.base.addresses.capacity()) + more as u64
+    }
+
     /// Is this prefix there?
     pub(super) fn contains(&self, prefix: Prefix<A>) -> bool {
         self.get(prefix).is_some()

@@ -231,3 +231,101 @@ impl Slots4 {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use mailgate_common::{LINE_WORDS, find4};
+
+    use super::super::tests::Random;
+    use super::*;
+
+    const VIEW: usize = LINE_WORDS as usize;
+
+    fn small() -> (Area, Slots4) {
+        let area = Area::anonymous(VIEW * (1 + Slots4::lines(BUCKET_BITS_MIN)) as usize).unwrap();
+        let slots = Slots4::new(&area, 1, BUCKET_BITS_MIN, 0x0123_4567_89ab_cdef);
+        (area, slots)
+    }
+
+    fn class(area: &Area, address: u32, kind: Kind4) -> Option<u32> {
+        let view = area.view::<VIEW>();
+        find4(&view, mailgate_common::Lines::line(&view, 0).unwrap(), address, kind)
+    }
+
+    /// Adds random keys until the table says that it is full.
+    fn fill(area: &Area, slots: &mut Slots4, random: &mut Random) -> HashMap<u32, u32> {
+        let mut all = HashMap::new();
+        loop {
+            let (address, class) = (random.next() as u32, random.next() as u32 % 500);
+            if slots.put(area, address, Kind4::Host, class).is_err() {
+                return all;
+            }
+            all.insert(address, class);
+        }
+    }
+
+    #[test]
+    fn a_table_filled_to_its_limit_holds_every_key_and_no_other() {
+        let (area, mut slots) = small();
+        let mut random = Random(3);
+        let mut all = fill(&area, &mut slots, &mut random);
+        let limit = (SLOTS << BUCKET_BITS_MIN) * GROWN_EIGHTHS / 8;
+        assert_eq!(all.len() as u64, limit, "full before its time: keys found no room");
+        for (n, address) in all.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
+            if n % 2 == 0 {
+                slots.remove(&area, address, Kind4::Host);
+                all.remove(&address);
+            }
+        }
+        // The key of a block is another one, though the address is the same.
+        for address in all.keys() {
+            assert_eq!(class(&area, *address, Kind4::Block), None);
+        }
+        while (all.len() as u64) < limit {
+            let (address, class) = (random.next() as u32, random.next() as u32 % 500);
+            slots.put(&area, address, Kind4::Host, class).unwrap();
+            all.insert(address, class);
+        }
+        for (address, expected) in &all {
+            assert_eq!(class(&area, *address, Kind4::Host), Some(*expected));
+        }
+        for _ in 0..200_000 {
+            let address = random.next() as u32;
+            assert_eq!(class(&area, address, Kind4::Host), all.get(&address).copied(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_reader_misses_no_key_while_others_come_and_go_and_push_it_aside() {
+        let (area, mut slots) = small();
+        let mut random = Random(5);
+        let stable: Vec<u32> = (0..2000).map(|_| random.next() as u32).collect();
+        for address in &stable {
+            slots.put(&area, *address, Kind4::Host, 7).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut rounds = 0;
+                while !done.load(Ordering::Relaxed) || rounds == 0 {
+                    for address in &stable {
+                        assert_eq!(class(&area, *address, Kind4::Host), Some(7), "{address}");
+                    }
+                    rounds += 1;
+                }
+            });
+            for _ in 0..4 {
+                for address in fill(&area, &mut slots, &mut random).into_keys() {
+                    if !stable.contains(&address) {
+                        slots.remove(&area, address, Kind4::Host);
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            reader.join().unwrap();
+        });
+    }
+}

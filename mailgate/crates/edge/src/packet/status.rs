@@ -97,8 +97,12 @@ pub struct Status {
     pub entries4: u64,
     /// IPv6 prefixes.
     pub entries6: u64,
-    /// Bytes of the compiled tables, both families.
+    /// Bytes of the compiled tables, both families: kernel memory when they act there.
     pub bytes: u64,
+    /// Bytes of the prefixes as the daemon keeps them for changes, both families, about.
+    pub bytes_kept: u64,
+    /// Bytes that both may come to together (`edge.packet.memory_limit`).
+    pub bytes_limit: u64,
     /// Names of the tables, in the order of configuration.
     pub tables: Vec<String>,
     /// Counters; empty outside the kernel.

@@ -425,3 +425,31 @@ fn a_local_network_passes_the_filter_whatever_table_drops_it() {
     assert_eq!(says(&engine, "10.1.2.3"), Some(Action::Bypass), "also by an entry that came later");
     assert_eq!(says(&engine, "127.0.0.1"), None, "loopback meets no filter");
 }
+
+#[test]
+fn tables_beyond_the_memory_limit_are_refused_before_anything_changes_and_the_error_says_what_to_do() {
+    let filter = memory().limited(11 << 20);
+    filter
+        .apply(vec![Change::Reload(tables(vec![(1, "10.0.0.0/8".parse().unwrap(), false)]).snapshot())])
+        .unwrap();
+    let hosts = |count: u32| {
+        let entries = (0..count).map(|n| entry(Ipv4Net::from(Ipv4Addr::from(0xc000_0000 + n)).into(), false));
+        let table = Table { name: name(1), action: Action::Drop, entries: Arc::new(entries.collect()) };
+        vec![Change::Reload(Snapshot { tables: vec![table] })]
+    };
+    let action = |ip: &str| filter.verdict(ip.parse().unwrap()).action;
+    // Few enough by themselves, too many compiled; then too many at first sight.
+    for count in [100_000, 2_000_000] {
+        let refused = filter.apply(hosts(count)).unwrap_err();
+        assert!(matches!(refused, super::Error::Memory { limit: 0xb0_0000, .. }), "{refused}");
+        assert!(refused.to_string().contains(&format!("({count} IPv4 and 0 IPv6 prefixes)")), "{refused}");
+        assert!(refused.to_string().contains("edge.packet.memory_limit is 11 MiB: raise it"), "{refused}");
+        assert_eq!(refused.permanence(), mailgate_model::Permanence::Permanent);
+        assert_eq!(action("192.0.0.1"), None);
+        assert_eq!(action("10.1.1.1"), Some(Action::Drop), "the verdicts of before stay");
+    }
+    let status = filter.status();
+    assert!(status.bytes + status.bytes_kept <= status.bytes_limit, "{status:?}");
+    filter.apply(hosts(10_000)).unwrap();
+    assert_eq!(action("192.0.0.1"), Some(Action::Drop));
+}

@@ -103,6 +103,7 @@ impl Xdp {
             });
         let shared = Arc::new(Shared::new(Box::new(backing), Arc::clone(&clock), config.rules()));
         shared.engine().continue_from(earlier);
+        shared.engine().limit(config.memory_limit);
         shared.protect(&config.local)?;
         let watch = Watch::begin(&links, &shared).inspect_err(|error| {
             tracing::warn!(target: "edge", event = "packet", %error, "interfaces that come later are not seen");
@@ -361,7 +362,7 @@ impl PacketFilter for Xdp {
     }
 
     fn status(&self) -> Status {
-        let (generation, entries4, entries6) = self.shared.engine().figures();
+        let figures = self.shared.engine().figures();
         let current = self.shared.current();
         let counters = Reason::ALL.iter().map(|reason| {
             let (count, bytes) = sum(&self.reasons, *reason as u32);
@@ -374,10 +375,12 @@ impl PacketFilter for Xdp {
             answers: self.answering.status(),
             cookies: super::KernelCookies::read(),
             pins: Some(self.folder.display().to_string()),
-            generation,
-            entries4,
-            entries6,
+            generation: figures.generation,
+            entries4: figures.entries4,
+            entries6: figures.entries6,
             bytes: current.bytes(),
+            bytes_kept: figures.kept,
+            bytes_limit: figures.limit,
             tables: current.names(),
             counters: counters.chain(self.answering.counters()).collect(),
             cannot: Vec::new(),

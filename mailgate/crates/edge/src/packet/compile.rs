@@ -1,0 +1,71 @@
+//! A snapshot to shadows, plans and generations.
+
+use ipnet::IpNet;
+use mailgate_lists::{Entry, Snapshot};
+use mailgate_model::Timestamp;
+
+use super::Error;
+use super::engine::{Backing, LOCAL, Stamp};
+use super::generation4::Generation4;
+use super::generation6::{Generation6, Plan6};
+use super::plan4::Plan;
+use super::shadow::Shadow;
+
+/// What new generations will need; `None` of a family without prefixes.
+pub(super) struct Plans {
+    pub(super) v4: Option<Plan>,
+    pub(super) v6: Option<Plan6>,
+}
+
+impl Plans {
+    /// Bytes of both.
+    pub(super) fn bytes(&self) -> Result<u64, Error> {
+        Ok(self.v4.as_ref().map_or(Ok(0), Plan::bytes)? + self.v6.as_ref().map_or(0, Plan6::bytes))
+    }
+}
+
+pub(super) fn plan4(shadow: &Shadow<u32>) -> Result<Option<Plan>, Error> {
+    let plan = (!shadow.is_empty()).then(|| Plan::of(shadow));
+    plan.iter().try_for_each(|plan| plan.layout().map(drop))?;
+    Ok(plan)
+}
+
+pub(super) fn plan6(shadow: &Shadow<u128>) -> Result<Option<Plan6>, Error> {
+    (!shadow.is_empty()).then(|| Plan6::of(shadow)).transpose()
+}
+
+pub(super) fn compile4(
+    shadow: &Shadow<u32>,
+    plan: Option<Plan>,
+    stamp: Stamp,
+    backing: &dyn Backing,
+) -> Result<Option<Generation4>, Error> {
+    plan.map(|plan| Generation4::build(shadow, plan, stamp, backing)).transpose()
+}
+
+pub(super) fn compile6(
+    shadow: &Shadow<u128>,
+    plan: Option<Plan6>,
+    stamp: Stamp,
+    backing: &dyn Backing,
+) -> Result<Option<Generation6>, Error> {
+    plan.map(|plan| Generation6::build(shadow, plan, stamp, backing)).transpose()
+}
+
+/// Both shadows of a snapshot; entries that have ended are left out.
+pub(super) fn shadows(snapshot: &Snapshot, now: Timestamp, local: &[IpNet]) -> (Shadow<u32>, Shadow<u128>) {
+    let size = snapshot.tables.iter().map(|table| table.entries.len()).sum();
+    let (mut v4, mut v6) = (Vec::with_capacity(size), Vec::new());
+    let mut push = |prefix: IpNet, table: u8, hole: bool| match prefix.trunc() {
+        IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), table, hole)),
+        IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), table, hole)),
+    };
+    local.iter().for_each(|network| push(*network, LOCAL, false));
+    for (n, table) in (0_u8..).zip(&snapshot.tables) {
+        let live = table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now));
+        for Entry { prefix, negated, .. } in live {
+            push(*prefix, n, *negated);
+        }
+    }
+    (Shadow::build(v4), Shadow::build(v6))
+}
