@@ -9,6 +9,7 @@ use mailgate_edge::Edge;
 use mailgate_edge::firewall::{
     self, Applied, Asked, Consent, Control, Effective, Origin, Otherwise, Protocol,
 };
+use mailgate_edge::overload::SourceRow;
 use mailgate_edge::packet::{RuleRow, Where};
 use mailgate_lists::{Addition, By, How, Lists, TableName};
 use mailgate_model::{Clock, Span};
@@ -20,6 +21,9 @@ use crate::config;
 
 /// The table of the administrator's exceptions.
 const BYPASS: &str = "bypass";
+
+/// Lines of `firewall limits`: those with most connections.
+const LIMITED_LINES: usize = 1000;
 
 /// What calls about the firewall can reach.
 #[derive(Clone)]
@@ -63,6 +67,7 @@ impl Firewall {
         Ok(match call {
             Call::FirewallShow => Answer::done(self.show()),
             Call::FirewallStatus => Answer::done(self.status()),
+            Call::FirewallLimits => self.limits()?,
             Call::FirewallApply { asks, within, yes, dry_run } => self.apply(asks, within, yes, dry_run)?,
             Call::FirewallConfirm => Answer::done(match self.control.confirm().map_err(system)? {
                 true => "the rules stay",
@@ -202,6 +207,35 @@ impl Firewall {
             fields.insert("on_port_25".to_owned(), json!(edge.route));
         }
         Ok(Answer::done(shown))
+    }
+
+    /// Who comes near a limit.
+    fn limits(&self) -> Result<Answer> {
+        let Some(rows) = self.control.limited(LIMITED_LINES).map_err(system)? else {
+            return Err(failure(
+                exit::UNAVAILABLE,
+                "nothing counts connections here: that needs the filter in the kernel (`mailgate firewall status`)",
+            ));
+        };
+        let of = |limit: Option<u32>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+        let row = |row: &SourceRow| {
+            json!({
+                "source": row.network,
+                "rule": row.rule,
+                "connections": row.connections,
+                "connections_allowed": row.connections_allowed,
+                "rate": row.rate,
+                "rate_allowed": row.rate_allowed,
+                "window": row.window,
+                "total": row.total,
+                "at_once": format!("{}{}", row.connections, of(row.connections_allowed)),
+                "in_time": match row.rate_allowed {
+                    Some(_) => format!("{:.1}{} in {:.0}s", row.rate, of(row.rate_allowed), row.window),
+                    None => String::new(),
+                },
+            })
+        };
+        Ok(Answer::done(rows.iter().map(row).collect::<Vec<_>>()))
     }
 
     fn status(&self) -> Value {

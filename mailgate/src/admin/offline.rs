@@ -18,18 +18,18 @@ pub fn answer_offline(place: &Place, call: &Call) -> Answer {
     answered.map_or_else(Answer::Failed, Answer::done)
 }
 
-#[cfg(feature = "ebpf")]
 fn detach(config: &packet::Config, dry_run: bool) -> Result<String, Failure> {
-    let pins = packet::xdp::offline::pinned_objects(config);
-    let folder = config.folder();
-    if pins.is_empty() {
-        return Ok(format!("nothing is pinned in {}, so there is nothing to take out", folder.display()));
+    let system = |error: packet::Error| failure(exit::SYSTEM, error.to_string());
+    let found = packet::leftovers(config).map_err(system)?;
+    if found.is_empty() {
+        let instance = &config.instance;
+        return Ok(format!("instance {instance} has nothing in the kernel, so there is nothing to take out"));
     }
-    let listed: String = pins.iter().map(|pin| format!("\n  {}", pin.display())).collect();
+    let listed: String = found.iter().map(|one| format!("\n  {one}")).collect();
     if dry_run {
         return Ok(format!("these would go out of the kernel:{listed}"));
     }
-    packet::xdp::remove(config).map_err(|error| failure(exit::SYSTEM, error.to_string()))?;
+    packet::remove(config).map_err(system)?;
     Ok(format!("out of the kernel:{listed}"))
 }
 
@@ -55,18 +55,8 @@ fn unblock(config: &Config, address: IpAddr) -> Result<String, Failure> {
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn detach(_: &packet::Config, _: bool) -> Result<String, Failure> {
-    Err(without())
-}
-
-#[cfg(not(feature = "ebpf"))]
 fn unblock(_: &Config, _: IpAddr) -> Result<String, Failure> {
-    Err(without())
-}
-
-#[cfg(not(feature = "ebpf"))]
-fn without() -> Failure {
-    failure(exit::UNAVAILABLE, "this program was built without the kernel filter, and no daemon answers")
+    Err(failure(exit::UNAVAILABLE, "this program was built without the kernel filter, and no daemon answers"))
 }
 
 fn failure(exit: u8, message: impl Into<String>) -> Failure {

@@ -91,9 +91,9 @@ impl Verb {
                 Show::Table(&[
                     ("source", "SOURCE"),
                     ("rule", "RULE"),
-                    ("connections", "CONNECTIONS"),
-                    ("rate", "RATE"),
-                    ("limit", "LIMIT"),
+                    ("at_once", "CONNECTIONS"),
+                    ("in_time", "NEW ONES"),
+                    ("total", "IN ALL"),
                 ]),
             ),
             Self::Status => (Call::FirewallStatus, Show::Card),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +14,7 @@ use super::config::{Config, Otherwise};
 use super::denies::denies;
 use super::meant::Surroundings;
 use super::protect::{Protected, Trust, Watch};
+use crate::overload::{Overload, SourceRow};
 use crate::packet::{Error, PacketFilter};
 
 /// What the control is made of.
@@ -39,6 +40,7 @@ pub struct Control {
     local: Vec<IpNet>,
     confirmed: PathBuf,
     clock: Arc<dyn Clock>,
+    overload: OnceLock<Arc<Overload>>,
     state: Mutex<State>,
 }
 
@@ -90,7 +92,15 @@ impl Control {
             false => (config, None),
         };
         let state = State { config, before: None, waiting, watch: Watch::default(), protected: Vec::new() };
-        let control = Self { filter, around, local, confirmed, clock, state: Mutex::new(state) };
+        let control = Self {
+            filter,
+            around,
+            local,
+            confirmed,
+            clock,
+            overload: OnceLock::new(),
+            state: Mutex::new(state),
+        };
         control.protect(Trust::Settled)?;
         let rules = control.lock().config.rule_set(&control.around);
         control.filter.set_rules(rules, None)?;
@@ -213,6 +223,19 @@ impl Control {
     #[must_use]
     pub fn protected(&self) -> Vec<Protected> {
         self.lock().protected.clone()
+    }
+
+    /// Connections are counted there; said once, at the start.
+    pub fn counts_with(&self, overload: Arc<Overload>) {
+        let _ = self.overload.set(overload);
+    }
+
+    /// The sources with most connections under limits; `None` where nothing counts connections.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn limited(&self, most: usize) -> io::Result<Option<Vec<SourceRow>>> {
+        self.overload.get().map(|overload| overload.sources(most)).transpose()
     }
 
     /// Where the rules act.

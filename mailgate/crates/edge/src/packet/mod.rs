@@ -274,6 +274,23 @@ pub fn remove(config: &Config) -> Result<bool, Error> {
     Ok(pins || table.is_some())
 }
 
+/// What [`remove`] would remove, by name: pins of programs, links and maps, the table of nftables.
+///
+/// # Errors
+/// When nftables cannot be asked.
+pub fn leftovers(config: &Config) -> Result<Vec<String>, Error> {
+    let inside = |folder: std::path::PathBuf| {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|one| one.path())
+    };
+    let mut found: Vec<String> =
+        inside(config.folder()).flat_map(inside).map(|pin| pin.display().to_string()).collect();
+    found.sort();
+    if nft::Leftover::find(config)?.is_some() {
+        found.push(format!("the nftables table of instance {}", config.instance));
+    }
+    Ok(found)
+}
+
 fn in_nft(
     config: &Config,
     clock: &Arc<dyn Clock>,

@@ -53,16 +53,6 @@ pub fn unblock(config: &Config, address: IpAddr) -> Result<Unblocked, Error> {
     Ok(done)
 }
 
-/// What an instance has pinned: programs, links, maps. Empty when there is nothing.
-#[must_use]
-pub fn pinned_objects(config: &Config) -> Vec<PathBuf> {
-    let inside =
-        |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|one| one.path());
-    let mut found: Vec<PathBuf> = inside(config.folder()).flat_map(inside).collect();
-    found.sort();
-    found
-}
-
 /// The bit of the protected networks.
 const PROTECTED: u64 = 1 << LOCAL;
 /// The class of no table.
