@@ -71,7 +71,9 @@ impl Ground {
         let tables = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
         let tables_ready = Ready { tables, control: Arc::clone(&control) };
         hits::start(config, &filter, &lists, &tasks, &clock, &shutdown);
-        overload::start(config, &filter, &lists, &clock, &shutdown)?;
+        if let Some(overload) = overload::start(config, &filter, &lists, &clock, &shutdown)? {
+            control.counts_with(overload);
+        }
         Ok(Self {
             clock,
             shutdown,
