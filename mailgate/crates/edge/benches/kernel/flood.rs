@@ -141,7 +141,7 @@ impl Victim {
     fn measure(&mut self, flood: Flood, length: Duration, cpu: usize) -> Result<Left> {
         let done = &AtomicBool::new(false);
         let rate = (flood == Flood::Paced).then_some(RATE);
-        let (server, own) = (self.server.time(), own_time()?);
+        let (server, own, idle) = (self.server.time(), own_time()?, idle_time()?);
         let begun = Instant::now();
         let to = SocketAddrV4::new(server_address(self.number), 25);
         let (interface, number, generator) = (self.interface, self.number, &mut self.generator);
@@ -169,7 +169,8 @@ impl Victim {
         let flooded = flooded.transpose().map_err(|_| "the attacker panicked")?.transpose()?;
         let (packets, cost) = flooded.unwrap_or((0, Cost::default()));
         let mail = (own_time()? - own).saturating_sub(cost.thread) + (self.server.time() - server);
-        Ok(Left { seen, packets, cost, wall, mail })
+        let idle = idle_time()?.saturating_sub(idle);
+        Ok(Left { seen, packets, cost, wall, mail, idle })
     }
 }
 
@@ -181,6 +182,8 @@ struct Left {
     wall: Duration,
     /// Processor time of clients and server.
     mail: Duration,
+    /// Time in which a processor had nothing to do.
+    idle: Duration,
 }
 
 fn server_address(number: u8) -> Ipv4Addr {
@@ -197,6 +200,13 @@ fn own_time() -> Result<Duration> {
     let of =
         |time: nix::sys::time::TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
     Ok(of(usage.user_time()) + of(usage.system_time()))
+}
+
+/// Time in which processors had nothing to do (proc_stat: hundredths of a second, the fourth and fifth of the first line).
+fn idle_time() -> Result<Duration> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let words = text.lines().next().unwrap_or_default().split_whitespace().skip(4).take(2);
+    Ok(Duration::from_millis(words.filter_map(|word| word.parse::<u64>().ok()).sum::<u64>() * 10))
 }
 
 /// Our filter: the clients' network bypasses, the listed sources are dropped.
@@ -251,7 +261,7 @@ pub(crate) fn run(report: &mut Report, home: &Home, effort: Effort) -> Result<()
             // Without packets all filters are alike.
             let alike = |victim: &&mut Victim| flood != Flood::Spin || victim.filter == Filter::Ours;
             for victim in victims.iter_mut().filter(alike) {
-                let figures = Figures::of(victim.measure(flood, effort.length, effort.cpu)?)?;
+                let figures = Figures::of(victim.measure(flood, effort.length, effort.cpu)?);
                 match rows.iter_mut().find(|(filter, other, _)| *filter == victim.filter && *other == flood) {
                     Some((.., all)) => all.push(figures),
                     None => rows.push((victim.filter, flood, vec![figures])),
@@ -271,20 +281,19 @@ impl Figures {
     const NAMES: [&str; 7] =
         [TRANSACTIONS, PER_LEFT, PER_USED, P99, PACKETS, "ns of CPU per flood packet", "failed transactions"];
 
-    fn of(mut left: Left) -> Result<Self> {
-        let processors = std::thread::available_parallelism()?.get() as f64;
+    fn of(mut left: Left) -> Self {
         let wall = left.wall.as_secs_f64();
         let flood = left.cost.all().as_secs_f64();
         let transactions = left.seen.transactions as f64;
-        Ok(Self([
+        Self([
             transactions / wall,
-            transactions / (processors * wall - flood),
+            transactions / (left.mail + left.idle).as_secs_f64(),
             transactions / left.mail.as_secs_f64(),
             left.seen.p99(),
             left.packets as f64 / wall,
             flood * 1e9 / left.packets as f64,
             left.seen.failed as f64,
-        ]))
+        ])
     }
 
     /// The median of each, over several runs.
@@ -338,7 +347,7 @@ fn print(report: &mut Report, effort: Effort, mut rows: Vec<(Filter, Flood, Vec<
     }
     listing.print();
     println!(
-        "  CPU left: all processors less the flood (making packets, filtering, stack); used: clients and smtp-sink"
+        "  CPU used: clients and smtp-sink; left: that and the idle time (the flood and other work of the machine had the rest)"
     );
     goals(report, effort.entries);
 }

@@ -136,7 +136,8 @@ impl Gear {
     }
 }
 
-/// Memory of the kernel that structures grow in: slabs, virtually mapped, per processor. In bytes.
+/// Memory of the kernel that structures grow in: slabs, virtually mapped, per processor. In bytes. Everything else that
+/// runs is in it too, so differences tell something on an idle machine only.
 pub(crate) fn kernel_memory() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let of = |name: &str| -> f64 {

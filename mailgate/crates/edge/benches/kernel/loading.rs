@@ -15,7 +15,7 @@ use crate::gear::{Gear, kernel_memory};
 use crate::packets::{Lanes, OURS, TRIE};
 use crate::peers::{Peer, Rest};
 use crate::place::Place;
-use crate::report::{Report, Subject, cell, mib};
+use crate::report::{Report, Subject, cell, grown, mib};
 
 pub(crate) const LOAD: &str = "ms from file into force";
 pub(crate) const SWAP: &str = "ms of a swap";
@@ -81,7 +81,7 @@ fn print(report: &mut Report, entries: usize, rounds: usize, rows: &[(&'static s
     );
     println!("{:18} {:>24} {:>14} {:>26} {:>10}", "", LOAD, SWAP, SWAP_PARSED, MEMORY);
     for (who, Row { load, swap, parsed, bytes }) in rows {
-        println!("{who:18} {load:>24.0} {swap:>14.0} {:>26} {:>10.1}", cell(*parsed, 0), mib(*bytes));
+        println!("{who:18} {load:>24.0} {swap:>14.0} {:>26} {:>10}", cell(*parsed, 0), grown(*bytes));
         let mut note = |what, value| {
             report.note(Subject { what, who, case: "", entries, set: Shape::Uniform.name() }, value);
         };

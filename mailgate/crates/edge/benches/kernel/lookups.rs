@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::gear::Gear;
-use crate::report::{Listing, Report, Subject, cell, mib};
+use crate::report::{Listing, Report, Subject, cell, grown};
 
 /// Interleaved rounds; the least of them counts, because other tenants of the machine only ever add.
 const ROUNDS: usize = 11;
@@ -99,7 +99,7 @@ pub(crate) fn measure(
             cell(Some(unlisted), 0),
             cell(listed, 0),
             format!("{seconds:.3} s"),
-            format!("{:.1} MiB", mib(bytes)),
+            format!("{} MiB", grown(bytes)),
         ]);
     }
     Ok(())

@@ -158,6 +158,11 @@ pub(crate) fn cell(value: Option<f64>, decimals: usize) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
 }
 
+/// Bytes as a cell in MiB; less than nothing says only that others gave more back meanwhile.
+pub(crate) fn grown(bytes: f64) -> String {
+    cell((bytes >= 0.0).then(|| mib(bytes)), 1)
+}
+
 /// Bytes as MiB.
 pub(crate) fn mib(bytes: f64) -> f64 {
     bytes / 1_048_576.0
