@@ -285,7 +285,8 @@ impl PacketFilter for Xdp {
 
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
         self.shared.set_rules(rules, within)?;
-        self.answering.follow(&self.shared.rule_set())
+        self.answering.follow(&self.shared.rule_set());
+        Ok(())
     }
 
     fn confirm(&self) -> Result<bool, Error> {
@@ -294,7 +295,7 @@ impl PacketFilter for Xdp {
 
     fn roll_back(&self) -> Result<bool, Error> {
         let back = self.shared.roll_back()?;
-        self.answering.follow(&self.shared.rule_set())?;
+        self.answering.follow(&self.shared.rule_set());
         Ok(back)
     }
 
@@ -304,7 +305,7 @@ impl PacketFilter for Xdp {
 
     fn tick(&self) -> Result<bool, Error> {
         let back = self.shared.tick()?;
-        self.answering.follow(&self.shared.rule_set())?;
+        self.answering.follow(&self.shared.rule_set());
         Ok(back)
     }
 

@@ -73,13 +73,16 @@ impl Answering {
         Ok(this)
     }
 
-    /// Follows the rules in force and the addresses of the host; to be called when either may have changed.
-    ///
-    /// # Errors
-    /// When a map cannot be written.
-    pub(super) fn follow(&self, rules: &RuleSet) -> Result<(), Error> {
-        self.tell_addresses()?;
-        let wanted = !rules.cookie_ports.is_empty();
+    /// Follows the rules in force and the addresses of the host; to be called when either may have changed. What fails is
+    /// logged and tried again at the next call; rules and tables do not depend on it.
+    pub(super) fn follow(&self, rules: &RuleSet) {
+        let told = self.tell_addresses().and_then(|()| self.want_cookies(!rules.cookie_ports.is_empty()));
+        if let Err(error) = told {
+            tracing::warn!(target: "edge", event = "packet", %error, "the programs that answer know of older addresses or rules");
+        }
+    }
+
+    fn want_cookies(&self, wanted: bool) -> Result<(), Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.cookies.as_ref().is_none_or(|(before, _)| *before != wanted) {
             known.cookies = Some((wanted, syncookies::set(&self.settings, wanted)?));
@@ -117,6 +120,11 @@ impl Answering {
             (told.iter_mut().find(|each| each.name == names::COOKIE), &known.cookies)
         {
             cookie.reason = cookie.reason.take().or_else(|| amiss.clone());
+        }
+        drop(known);
+        let [offered, greeted] = [Answered::Offered, Answered::Greeted].map(|what| self.answered(what));
+        if let Some(tarpit) = told.iter_mut().find(|each| each.name == names::TARPIT) {
+            tarpit.reason = tarpit.reason.take().or_else(|| unheard(offered, greeted));
         }
         told
     }
@@ -158,6 +166,20 @@ impl Answering {
             Ok(false) | Err(_) => 0,
         }
     }
+}
+
+/// SYNs answered, and not one of them acknowledged, from which on something is amiss.
+const UNHEARD: u64 = 1000;
+
+/// What is to be said when many SYNs were answered and nobody ever acknowledged: a driver may take what XDP sends and not
+/// send it.
+fn unheard(offered: u64, greeted: u64) -> Option<String> {
+    (offered >= UNHEARD && greeted == 0).then(|| {
+        format!(
+            "{offered} SYNs were answered and no peer acknowledged: they are forged, or the driver does not send what XDP \
+             answers (a veth device does only when its peer has an XDP program or GRO; some cards need more transmit queues)"
+        )
+    })
 }
 
 fn put(loaded: &mut Ebpf, places: BorrowedFd<'_>, name: &'static str, place: u32) -> Result<Answerer, Error> {
@@ -297,4 +319,28 @@ fn connection(key: &[u8], value: &[u8]) -> Option<HeldConnection> {
     let peer = address(from_high, from_low, (ports >> 16) as u16);
     let here = address(to_high, to_low, ports as u16);
     Some(HeldConnection { peer, here, first, last, replies, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_nobody_hears_are_said() {
+        assert_eq!(unheard(999, 0), None);
+        assert_eq!(unheard(1_000_000, 1), None);
+        assert!(unheard(1000, 0).unwrap().starts_with("1000 SYNs were answered and no peer acknowledged"));
+    }
+
+    #[test]
+    fn a_written_down_connection_is_read_back() {
+        let bytes = |words: &[u64]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+        let v4 = |last: u64| 0xffff_c000_0200 | last;
+        let key = bytes(&[0, v4(7), 0, v4(1), 4000 << 16 | 25]);
+        let read = connection(&key, &bytes(&[1, 2, 3, 4])).unwrap();
+        assert_eq!(read.peer, "192.0.2.7:4000".parse().unwrap());
+        assert_eq!(read.here, "192.0.2.1:25".parse().unwrap());
+        assert_eq!((read.first, read.last, read.replies, read.bytes), (1, 2, 3, 4));
+        assert_eq!(connection(&key, &[0; 31]), None);
+    }
 }
