@@ -59,8 +59,9 @@ impl Ground {
             Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
 
         // 1. Kernel filter, fed by the lists.
-        let filter = packet::open(&hits::with_room(config, config.edge.packet.clone()), Arc::clone(&clock))
-            .map_err(system)?;
+        let mut packets = hits::with_room(config, config.edge.packet.clone());
+        packets.answers = packets.answers.greeting_as(&hostname);
+        let filter = packet::open(&packets, Arc::clone(&clock)).map_err(system)?;
         let control = firewall::start(config, &filter, &clock)?;
         tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
         let (lists, changes) =

@@ -38,8 +38,8 @@ const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 pub fn clients(arguments: &[String]) -> Result<()> {
     let [to, count, source] = arguments else { anyhow::bail!("expected: address, number, own address") };
     raise_file_limit()?;
-    let held = connect(&[source.parse()?], to.parse()?, count.parse()?)?;
-    println!("held {}", held.len());
+    let (held, again) = connect(&[source.parse()?], to.parse()?, count.parse()?)?;
+    println!("held {}, {again} of them after asking again", held.len());
     std::io::stdout().flush()?;
     // Whoever started us ends us.
     loop {

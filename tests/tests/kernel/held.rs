@@ -75,12 +75,12 @@ fn two_thousand_clients_are_held_without_a_socket() {
     let scene = Scene::new(Mode::Native, uncapped()).unwrap();
     let mut held = Vec::new();
     for (source, to) in pairs() {
-        held.extend(scene.evil().unwrap().within(move || clients(&[source], to, CLIENTS / 2)).unwrap());
+        held.extend(scene.evil().unwrap().within(move || clients(&[source], to, CLIENTS / 2)).unwrap().0);
     }
     assert_eq!(held.len(), CLIENTS);
     assert_eq!(connections(scene.evil().unwrap()).unwrap().0, CLIENTS as u64, "established there");
     assert_eq!(connections(scene.mx().unwrap()).unwrap(), (0, 0), "no socket here");
-    assert_eq!(scene.filter.answered(Answered::Greeted), CLIENTS as u64);
+    assert!(scene.filter.answered(Answered::Greeted) >= CLIENTS as u64);
     drop(held);
     scene.end().unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use mailgate_model::Domain;
 use serde::{Deserialize, Serialize};
 
 /// Caps on what the filter sends, and what its tarpit says.
@@ -32,6 +33,14 @@ impl Default for Answers {
             recorded: 0,
             banner: "220 localhost ESMTP\r\n".to_owned(),
         }
+    }
+}
+
+impl Answers {
+    /// The same, with the banner of this host.
+    #[must_use]
+    pub fn greeting_as(self, hostname: &Domain) -> Self {
+        Self { banner: mailgate_proto::smtp::reply::greeting(hostname).to_wire(), ..self }
     }
 }
 

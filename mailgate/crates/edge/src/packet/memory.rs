@@ -130,7 +130,6 @@ impl PacketFilter for Memory {
             reason: Some(self.reason.clone()),
             interfaces: Vec::new(),
             answers: Vec::new(),
-            cookies: super::KernelCookies::read(),
             pins: None,
             generation: figures.generation,
             entries4: figures.entries4,

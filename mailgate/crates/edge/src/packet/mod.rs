@@ -8,7 +8,6 @@ mod area;
 mod classes;
 mod compile;
 mod config;
-mod cookies;
 mod current;
 mod engine;
 mod error;
@@ -40,7 +39,6 @@ use crate::firewall::{Effective, RuleSet};
 
 pub use answers::{Answerer, Answers, HeldConnection, State};
 pub use config::{Backend, Config, Mode};
-pub use cookies::KernelCookies;
 pub use error::Error;
 pub use memory::Memory;
 pub use status::{Counted, How, Interface, Status, Where};

@@ -87,8 +87,6 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// The programs that answer; empty outside the kernel.
     pub answers: Vec<super::Answerer>,
-    /// SYN cookies of the kernel.
-    pub cookies: Option<super::KernelCookies>,
     /// Folder of the pins, or name of the table in nftables: what stays when the daemon ends.
     pub pins: Option<String>,
     /// Number of the newest generation; rises with every rebuild.

@@ -374,7 +374,6 @@ impl PacketFilter for Xdp {
             reason: None,
             interfaces: self.links.lock().unwrap_or_else(PoisonError::into_inner).status(),
             answers: self.answering.status(),
-            cookies: super::KernelCookies::read(),
             pins: Some(self.folder.display().to_string()),
             generation: figures.generation,
             entries4: figures.entries4,
