@@ -27,7 +27,7 @@ pub const EVIL: Node = node("evil", 3);
 /// What held clients read.
 pub const BANNER: &str = "220 mx.example.org ESMTP mailgate\r\n";
 /// How long a client waits for a connection or a banner.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one of very many waits for the banner before it speaks.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
