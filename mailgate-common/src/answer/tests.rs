@@ -19,15 +19,14 @@ fn v4(source: u32, destination: u32, source_port: u16) -> Packet {
         protocol: TCP,
         source_port,
         destination_port: 25,
-        kind: 0,
         flags: flags::SYN,
         transport_read: true,
         fragment: Fragment::Whole,
         network: 14,
         transport: 34,
         header: 20,
-        payload: 0,
         length: 40,
+        ..Packet::EMPTY
     }
 }
 
