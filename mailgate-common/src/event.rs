@@ -28,6 +28,36 @@ pub struct Event {
     pub snap: [u8; SNAP],
 }
 
+impl Event {
+    /// From the bytes of the ring, in this machine's order.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; EVENT_BYTES]) -> Self {
+        let word = |at: usize| {
+            let mut word = [0; 4];
+            word.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
+            u32::from_ne_bytes(word)
+        };
+        let long = |at: usize| {
+            let mut long = [0; 8];
+            long.iter_mut().zip(bytes.iter().skip(at)).for_each(|(to, from)| *to = *from);
+            u64::from_ne_bytes(long)
+        };
+        let mut snap = [0; SNAP];
+        snap.iter_mut().zip(bytes.iter().skip(40)).for_each(|(to, from)| *to = *from);
+        Self {
+            time: long(0),
+            set: long(8),
+            interface: word(16),
+            act: word(20),
+            reason: word(24),
+            rule: word(28),
+            length: word(32),
+            snapped: word(36),
+            snap,
+        }
+    }
+}
+
 /// Bytes of an event.
 pub const EVENT_BYTES: usize = size_of::<Event>();
 

@@ -67,6 +67,33 @@ pub enum Act {
     Cookie = 4,
 }
 
+impl Act {
+    /// The one with this number.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Pass),
+            1 => Some(Self::Drop),
+            2 => Some(Self::Reject),
+            3 => Some(Self::Tarpit),
+            4 => Some(Self::Cookie),
+            _ => None,
+        }
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Tarpit => "tarpit",
+            Self::Cookie => "cookie",
+        }
+    }
+}
+
 /// What happens to the packet, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ruling {

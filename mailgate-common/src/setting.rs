@@ -12,6 +12,12 @@ pub const TRACE: u32 = 2;
 /// Cookie of the network namespace whose connections are counted; 0 for none.
 pub const NAMESPACE: u32 = 3;
 
+/// Of the packets that are traced only because all are, one in so many; 0 and 1 for each.
+pub const TRACE_SAMPLE: u32 = 8;
+
+/// Events per 2^30 nanoseconds and processor at most; 0 for any number.
+pub const TRACE_RATE: u32 = 9;
+
 /// Words of the map; more than are used, so that a new one does not change its shape.
 pub const WORDS: u32 = 32;
 

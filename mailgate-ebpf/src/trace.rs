@@ -1,13 +1,46 @@
 //! Events for whoever traces; nothing but one read when nobody does.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_load_bytes};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use aya_ebpf::programs::XdpContext;
 use mailgate_common::event::{Event, SNAP, trace};
 use mailgate_common::{Act, Reason, Ruling, setting};
 
 use crate::maps::{TRACE, count, setting};
 use crate::verdict::interface;
+
+/// Window of time (2^30 nanoseconds each) and events in it.
+#[map]
+static TRACED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Is this packet one of those that stand for many?
+#[inline(always)]
+fn is_sampled() -> bool {
+    let every = setting(setting::TRACE_SAMPLE) as u32;
+    // SAFETY: the helper has no preconditions.
+    every < 2 || unsafe { bpf_get_prandom_u32() } % every == 0
+}
+
+/// Is there room for one more in this second?
+#[inline(always)]
+fn is_in_time() -> bool {
+    let limit = setting(setting::TRACE_RATE);
+    if limit == 0 {
+        return true;
+    }
+    let Some(place) = TRACED.get_ptr_mut(0) else { return false };
+    // SAFETY: the value is this processor's; the helper has no preconditions.
+    unsafe {
+        let window = bpf_ktime_get_ns() >> 30;
+        if (*place)[0] != window {
+            *place = [window, 0];
+        }
+        (*place)[1] += 1;
+        (*place)[1] <= limit
+    }
+}
 
 /// Tells about a packet if somebody wants to know.
 #[inline(always)]
@@ -17,7 +50,11 @@ pub fn emit(ctx: &XdpContext, ruling: &Ruling) {
         return;
     }
     let noteworthy = ruling.log || !matches!(ruling.act, Act::Pass);
-    if wanted & trace::ALL == 0 && !noteworthy {
+    if !noteworthy && (wanted & trace::ALL == 0 || !is_sampled()) {
+        return;
+    }
+    if !is_in_time() {
+        count(Reason::EventLost, 0);
         return;
     }
     let Some(mut place) = TRACE.reserve::<Event>(0) else {

@@ -32,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-dnspython", "looks up the keys for it"),
     ("sqlite3", "looks into the databases"),
     ("swaks", "SMTP client"),
+    ("tshark", "reads what `mailgate trace` writes"),
     ("util-linux", "setpriv: children that end with their parent"),
 ];
 

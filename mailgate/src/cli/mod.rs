@@ -13,6 +13,7 @@ mod queue;
 mod run;
 mod table;
 mod table_text;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ enum Command {
     Check(run::CheckArguments),
     /// What the daemon is doing.
     Status,
+    /// What the kernel filter does with single packets, as they come.
+    Trace(trace::Arguments),
     /// Named tables of prefixes: block, bypass and your own.
     #[command(subcommand)]
     Table(table::Verb),
@@ -143,6 +146,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Run(run) => return run::run(&place, run).map(|()| 0),
         Command::Check(check) => return run::check(&place, check, json).map(|()| 0),
         Command::Status => Question { call: Call::Status, show: Show::Card },
+        Command::Trace(arguments) => return trace::run(&place, &arguments, json).map(|()| 0),
         Command::Table(verb) => return table::run(&place, verb, json),
         Command::Lists(verb) => verb.question(),
         Command::Firewall(verb) => verb.question(),

@@ -53,6 +53,8 @@ mod survival;
 #[cfg(feature = "ebpf")]
 mod swaps;
 #[cfg(feature = "ebpf")]
+mod trace;
+#[cfg(feature = "ebpf")]
 mod upgrade;
 #[cfg(feature = "ebpf")]
 mod verbs;

@@ -42,6 +42,12 @@ pub enum Error {
     /// This host or the rights of this process lack something; the sentence says what, and what to do.
     #[error("{0}")]
     Missing(String),
+    /// No filter is in the kernel.
+    #[error("found no filter under {}, expected the pins of one: is the daemon's `instance` another, or its filter not in the kernel (see `mailgate status`)?", folder.display())]
+    NoFilter {
+        /// The folder of the instance.
+        folder: std::path::PathBuf,
+    },
     /// There are more rules than bits in a set; usually because every table implies one besides those configured.
     #[error(
         "{found} rules are in force (configured, of tables and built in), at most {} fit",
@@ -105,6 +111,7 @@ impl Error {
             | Self::Interface(_)
             | Self::Kernel { .. }
             | Self::Missing(_)
+            | Self::NoFilter { .. }
             | Self::Unconfirmed
             | Self::UnknownTable(_) => Permanence::Transient,
         }

@@ -10,6 +10,7 @@ mod probe;
 mod programs;
 mod syncookies;
 pub mod sys;
+pub mod trace;
 mod track;
 mod watch;
 
