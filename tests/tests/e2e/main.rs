@@ -8,6 +8,7 @@ mod edge_only;
 mod garbage;
 mod lab;
 mod large;
+mod limits;
 mod parts;
 mod reading;
 mod reception;
