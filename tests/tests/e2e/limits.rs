@@ -51,7 +51,7 @@ fn who_opens_too_many_connections_to_a_foreign_server_is_listed_and_loses_them_a
         return mailgate_tests::skip("built without the kernel filter (cargo xtask setup, cargo xtask test)");
     }
     if let Some(obstacle) = lab::obstacle() {
-        return mailgate_tests::skip(&obstacle.to_string());
+        return mailgate_tests::skip(obstacle.to_string());
     }
     let network = Network::new(HUB, &[MX, FRIEND, GUESSER]).unwrap();
     let mx = network.node("mx").unwrap();
