@@ -49,6 +49,22 @@ pub use reason::{Kind, Reason};
 pub use ruleset::{Facts, NO_RULE, RULES};
 pub use scrub::{is_martian, scrub};
 
+/// Bits of a set that stand for tables without a name: those of the configuration have the bits before them.
+pub mod hidden {
+    /// Networks that the administrator let pass the greylist for good.
+    pub const ADMITTED: u8 = 60;
+    /// Networks that stepped into a trap.
+    pub const TRAPPED: u8 = 61;
+    /// Networks that passed the greylist.
+    pub const PASSED: u8 = 62;
+    /// Networks that nothing keeps out.
+    pub const PROTECTED: u8 = 63;
+    /// The first of them: so many tables can have names.
+    pub const FIRST: u8 = ADMITTED;
+    /// What behaviour says of a source; it is weighed again at accept.
+    pub const BEHAVIOUR: u64 = 1 << ADMITTED | 1 << TRAPPED | 1 << PASSED;
+}
+
 /// Tables at most: the bits of a set.
 pub const TABLES: usize = 64;
 

@@ -22,6 +22,8 @@ pub const RULE_HITS: &str = "RULE_HITS";
 pub const HITS: &str = "HITS";
 /// Map of sockets: the listeners.
 pub const LISTENERS: &str = "LISTENERS";
+/// Last used hash: sources that passed, and when they connected last.
+pub const SEEN: &str = "SEEN";
 /// Array of programs that answer; see [`PROGRAM_REJECT`](crate::PROGRAM_REJECT).
 pub const PROGRAMS: &str = "PROGRAMS";
 /// Ring buffer of [`Event`](crate::Event)s for whoever traces.
@@ -49,7 +51,7 @@ pub const SOURCES: &str = "SOURCES";
 /// Last used hash: connections that the tarpit in the kernel holds. Not pinned, and of one entry unless asked for.
 pub const TARPITTED: &str = "TARPITTED";
 /// All maps that outlive the daemon, in the order in which they are pinned.
-pub const MAPS: [&str; 16] = [
+pub const MAPS: [&str; 17] = [
     TABLES4,
     TABLES6,
     RULESETS,
@@ -58,6 +60,7 @@ pub const MAPS: [&str; 16] = [
     RULE_HITS,
     HITS,
     LISTENERS,
+    SEEN,
     PROGRAMS,
     TRACE,
     CONNECTIONS,

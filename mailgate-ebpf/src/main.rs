@@ -27,6 +27,8 @@ mod reject;
 #[cfg(target_arch = "bpf")]
 mod routes;
 #[cfg(target_arch = "bpf")]
+mod seen;
+#[cfg(target_arch = "bpf")]
 mod steer;
 #[cfg(target_arch = "bpf")]
 mod tarpit;

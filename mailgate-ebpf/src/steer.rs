@@ -48,6 +48,7 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     }
     match decide(&rules, set, &facts, |matched| forget(scratch, matched)).action {
         Some(Action::Pass) => {
+            crate::seen::note(asked, set);
             // Whoever is bound to the port is reception when we have no listener for it.
             if LISTENERS.redirect_sk_lookup(ctx, LISTENER_RECEPTION + family, 0).is_ok() {
                 count(Reason::SteeredReception, 0);

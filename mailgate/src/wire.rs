@@ -12,6 +12,7 @@ mod overload;
 mod pump;
 mod records;
 mod running;
+mod standings;
 
 use std::sync::Arc;
 

@@ -102,6 +102,7 @@ impl Firewall {
                 Origin::Protected => "protected",
                 Origin::Configured(_) => "configured",
                 Origin::Tables(_) => "table",
+                Origin::Behaviour(_) => "greylist",
                 Origin::Reception | Origin::BuiltIn => "built-in",
             },
             "origin": one.origin.words(&self.file(), &self.lines()),

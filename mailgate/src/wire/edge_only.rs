@@ -31,6 +31,7 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         control,
         lists,
         tables_ready,
+        standings,
     } = Ground::open(&config).await?;
 
     // 4. The hand-off goes to the mail server behind.
@@ -60,8 +61,13 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
     tables_ready.wait().await;
     let ids = Arc::new(IdGenerator::new(std::process::id().wrapping_mul(0x9E37_79B9)));
     let doors = listeners::Doors { edge: Arc::clone(&edge), mail: None, tls, clock: Arc::clone(&clock), ids };
-    listeners::open_steered(&doors, &*filter, &tasks, &shutdown);
-    if filter.status().acts == Where::Memory {
+    // A filter that does not send those who passed to the mail server must send us nobody: they would come back for ever.
+    let steers = filter.status().acts != Where::Memory;
+    if let Some(standings) = standings.filter(|_| steers) {
+        let passed_for = config.edge.greylist.passed_for.duration();
+        tasks.spawn(standings.follow(passed_for, shutdown.clone()));
+        listeners::open_steered(&doors, &*filter, &tasks, &shutdown);
+    } else {
         tracing::error!(target: "mailgate", event = "edge-only", reason = filter.status().reason,
             "nothing comes here: only the kernel filter can give us connections to another program's port; all clients reach the mail server");
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_edge::firewall::Control;
+use mailgate_edge::config::{Behind, Mode};
+use mailgate_edge::firewall::{Control, Unknown};
 use mailgate_edge::packet::{self, PacketFilter};
 use mailgate_lists::Lists;
 use mailgate_model::{Clock, Domain};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::standings::Standings;
 use super::{firewall, hits, overload, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
@@ -36,6 +38,8 @@ pub(super) struct Ground {
     pub(super) control: Arc<Control>,
     pub(super) lists: Lists,
     pub(super) tables_ready: Ready,
+    /// Where the mail server is another program.
+    pub(super) standings: Option<Standings>,
 }
 
 /// Tells when the tables are in force.
@@ -59,11 +63,18 @@ impl Ground {
             Greylist::open(config.state_dir.join("greylist.db"), Arc::clone(&clock)).await.map_err(system)?;
 
         // 1. Kernel filter, fed by the lists.
-        let mut packets = hits::with_room(config, config.edge.packet.clone());
+        let unknown = match config.edge.mode {
+            Mode::Classic => Unknown::Edge,
+            Mode::Off => Unknown::Pass,
+        };
+        let behaviour = (config.edge.behind == Behind::Foreign).then_some(unknown);
+        let asked = packet::Config { behaviour, ..config.edge.packet.clone() };
+        let mut packets = hits::with_room(config, asked);
         packets.answers = packets.answers.greeting_as(&hostname);
         let filter = packet::open(&packets, Arc::clone(&clock)).map_err(system)?;
         let control = firewall::start(config, &filter, &clock)?;
         tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
+        let standings = behaviour.and_then(|_| Standings::begin(&greylist, &filter, &clock));
         let (lists, changes) =
             Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
                 .map_err(system)?;
@@ -87,6 +98,7 @@ impl Ground {
             control,
             lists,
             tables_ready,
+            standings,
         })
     }
 }

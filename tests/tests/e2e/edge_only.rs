@@ -88,6 +88,7 @@ interfaces = ["eth0"]
             HUB.v4
         );
         let daemon = Daemon::start(self.folder.path(), &text, Some(self.node("mx"))).unwrap();
+        assert!(daemon.log().contains("The tables act in the kernel"), "{}", daemon.log());
         for (table, node) in [("bypass", FRIEND), ("block", SPAMMER)] {
             daemon.command(&["table", "add", table, &node.v4.to_string(), &node.v6.to_string()]).unwrap();
         }
@@ -105,6 +106,39 @@ interfaces = ["eth0"]
             let greeting = client.reply()?.text();
             Ok((client, greeting))
         })
+    }
+
+    /// Waits until connections from there are greeted by Postfix itself.
+    fn reaches_postfix(&self, from: &Node, to: IpAddr) {
+        let mut last = String::new();
+        let reached = until("the greeting of Postfix", PATIENCE, || {
+            last = self.greeted(from, to).map_or_else(|error| error.to_string(), |(_, greeting)| greeting);
+            last.contains(POSTFIX).then_some(())
+        });
+        reached.unwrap_or_else(|error| panic!("{error}; last heard from {to}: {last}"));
+    }
+
+    /// Waits until connections from there meet the edge, greylister or tarpit.
+    fn meets_edge(&self, from: &Node, to: IpAddr) {
+        let from = self.node(from.label);
+        let met = until("another greeting than that of Postfix", PATIENCE, || {
+            let heard = from.within(move || {
+                let mut client = SmtpClient::connect(SocketAddr::new(to, 25))?;
+                client.set_patience(Duration::from_millis(500))?;
+                Ok(String::from_utf8_lossy(&client.receive().unwrap_or_default()).into_owned())
+            });
+            heard.is_ok_and(|text| !text.contains(POSTFIX)).then_some(())
+        });
+        met.unwrap();
+    }
+
+    /// Whether the kernel refuses to connect them.
+    fn is_cut_off(&self, from: &Node, to: IpAddr) -> bool {
+        const UNANSWERED: Duration = Duration::from_millis(700);
+        let connected = self.node(from.label).within(move || {
+            Ok(std::net::TcpStream::connect_timeout(&SocketAddr::new(to, 25), UNANSWERED).is_ok())
+        });
+        !connected.unwrap()
     }
 
     /// Waits for the message with this word; it as delivered.
@@ -237,7 +271,25 @@ fn a_stranger_that_qualifies_goes_on_in_postfix_on_the_same_connection() {
             "{message}"
         );
         assert!(message.contains("\n.and a dot\n") && message.matches("Received:").count() == 1, "{message}");
+        world.reaches_postfix(&STRANGER, to);
     }
+    // It learned from the kernel's side too: after a restart nobody waits again.
+    drop(daemon);
+    let daemon = world.daemon("", "");
+    for to in families(&MX) {
+        world.reaches_postfix(&STRANGER, to);
+        assert!(!world.is_cut_off(&STRANGER, to));
+    }
+    daemon.command(&["grey", "delete", &STRANGER.v4.to_string()]).unwrap();
+    world.meets_edge(&STRANGER, MX.v4.into());
+    world.reaches_postfix(&STRANGER, MX.v6.into());
+    // What was learned ends where a list begins; what the administrator said does not.
+    daemon.command(&["table", "add", "block", &STRANGER.v6.to_string()]).unwrap();
+    world.meets_edge(&STRANGER, MX.v6.into());
+    daemon.command(&["grey", "add", "--kind", "passed", &STRANGER.v6.to_string()]).unwrap();
+    world.reaches_postfix(&STRANGER, MX.v6.into());
+    daemon.command(&["grey", "add", "--kind", "trapped", &STRANGER.v6.to_string()]).unwrap();
+    world.meets_edge(&STRANGER, MX.v6.into());
 }
 
 #[test]
@@ -252,13 +304,22 @@ fn without_xclient_nobody_is_taken_for_a_program_of_the_host() {
     assert_eq!((reply.code, reply.text().contains("connect again")), (451, true), "{reply}");
     client.expect("DATA", "554").unwrap();
     client.expect("QUIT", "221").unwrap();
+    // The next connection does not come by the edge, and what Postfix sees is the client.
+    world.reaches_postfix(&STRANGER, MX.v4.into());
+    let (client, _) = world.greeted(&STRANGER, MX.v4.into()).unwrap();
+    let (mut client, reply) = attempt(client).unwrap();
+    assert_eq!(reply.code, 250, "{reply}");
+    content(&mut client, "directly").unwrap();
+    assert!(world.delivered("directly").contains(&format!("(mail.example.net [{}])", STRANGER.v4)));
+    let sent = world.postfix.log().matches("status=sent").count();
+    daemon.command(&["grey", "delete", &STRANGER.v4.to_string()]).unwrap();
     drop(daemon);
     // Even when told to: this Postfix relays for 127.0.0.1.
     let daemon = world.daemon("handover = \"plain\"", "");
     hands_over(&daemon, "defer");
     let status = daemon.command(&["status"]).unwrap();
     assert!(daemon.log().contains("it would relay for strangers"), "{status}\n{}", daemon.log());
-    assert!(!world.postfix.log().contains("status=sent"), "{}", world.postfix.log());
+    assert_eq!(world.postfix.log().matches("status=sent").count(), sent, "{}", world.postfix.log());
 }
 
 #[test]
@@ -387,4 +448,53 @@ fn pipelined_commands_come_over_in_their_order_and_a_refusal_of_mail_is_heard() 
     let replies = bad.unwrap().0;
     assert!(replies[2].text().contains("no-such-sender") && replies[2].code == 554, "{replies:?}");
     assert_eq!((replies[3].code, replies[4].code), (503, 503), "{replies:?}");
+}
+
+#[test]
+fn when_the_daemon_is_killed_mail_flows_and_listed_sources_stay_out() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    let world = World::new("", "");
+    let mut daemon = world.daemon("", "");
+    for to in families(&MX) {
+        world.meets_edge(&STRANGER, to);
+        assert!(!world.is_cut_off(&SPAMMER, to), "the tarpit takes it");
+    }
+    daemon.kill();
+    for (n, to) in families(&MX).into_iter().enumerate() {
+        world.reaches_postfix(&STRANGER, to);
+        let (mut client, reply) = attempt(world.greeted(&STRANGER, to).unwrap().0).unwrap();
+        assert_eq!(reply.code, 250, "{reply}");
+        let word = format!("without-the-daemon-{n}");
+        content(&mut client, &word).unwrap();
+        world.delivered(&word);
+        assert!(world.is_cut_off(&SPAMMER, to), "listed");
+        world.reaches_postfix(&FRIEND, to);
+    }
+    daemon.begin().unwrap();
+    for to in families(&MX) {
+        world.meets_edge(&STRANGER, to);
+        assert!(!world.is_cut_off(&SPAMMER, to), "the tarpit again");
+        world.reaches_postfix(&FRIEND, to);
+    }
+}
+
+#[test]
+fn when_the_daemon_is_killed_strangers_wait_if_the_administrator_says_so() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    let world = World::new("", "");
+    let mut daemon = world.daemon("", "[firewall]\non_daemon_down = \"drop\"");
+    daemon.command(&["grey", "add", "--kind", "passed", &STRANGER.v6.to_string()]).unwrap();
+    world.meets_edge(&STRANGER, MX.v4.into());
+    world.reaches_postfix(&STRANGER, MX.v6.into());
+    daemon.kill();
+    assert!(world.is_cut_off(&STRANGER, MX.v4.into()), "unknown");
+    assert!(!world.is_cut_off(&STRANGER, MX.v6.into()), "passed");
+    for to in families(&MX) {
+        world.reaches_postfix(&FRIEND, to);
+        assert!(world.is_cut_off(&SPAMMER, to), "listed");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::classify::{Facts, Reason, Refusal, Route, classify};
-use crate::config::Config;
+use crate::config::{Behind, Config};
 use crate::greylist;
 use crate::handoff::{Handoff, Handover};
 use crate::limits::Places;
@@ -102,7 +102,13 @@ impl Edge {
         tracing::debug!(target: "edge", s = %session, event = "connect", ip = %ip, route = ?route);
         match route {
             Route::Greylist => self.greet(tcp, client, session).await,
-            Route::Reception(reason) => self.hand_over(tcp, client, session, reason),
+            Route::Reception(reason) => {
+                if self.config.behind == Behind::Foreign && reason == Reason::Passed {
+                    // The kernel should have sent it on.
+                    self.greylist.tell_again(ip);
+                }
+                self.hand_over(tcp, client, session, reason);
+            }
             Route::Refuse(refusal) => self.refuse(tcp, session, refusal).await,
             Route::Tarpit(reason) => {
                 let why = if reason == Reason::Trapped { Why::Trapped } else { Why::Listed(tables.into()) };

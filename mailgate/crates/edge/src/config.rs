@@ -275,6 +275,14 @@ impl Config {
             }
             Behind::Foreign => {
                 let mut problems = self.foreign.problems();
+                if self.packet.interfaces.is_empty() {
+                    problems.push(
+                        "edge.packet.interfaces: found none, expected those by which mail comes in, for example [\"eth0\"], \
+                         because only the kernel filter can give the edge connections to another program's port \
+                         (behind = \"foreign\")"
+                            .to_owned(),
+                    );
+                }
                 if self.packet.steer_loopback {
                     problems.push(
                         "edge.packet.steer_loopback: found true, expected false, because the edge itself reaches the \
@@ -331,6 +339,18 @@ mod tests {
         let problems = config.problems();
         assert_eq!(problems.len(), 5, "{problems:?}");
         assert!(problems[0].contains("edge.greylist.keep_for: found 1m"), "{problems:?}");
+    }
+
+    #[test]
+    fn in_front_of_another_mail_server_other_keys_are_needed() {
+        let mut config = Config { behind: Behind::Foreign, ..Config::default() };
+        config.packet.steer_loopback = true;
+        config.foreign.handover = crate::foreign::config::Way::Proxy;
+        let problems = config.problems();
+        let keys: Vec<_> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
+        assert_eq!(keys, ["edge.foreign.address", "edge.packet.interfaces", "edge.packet.steer_loopback"]);
+        config.behind = Behind::Own;
+        assert!(config.problems()[0].starts_with("edge.behind: found \"own\""), "{:?}", config.problems());
     }
 
     #[test]

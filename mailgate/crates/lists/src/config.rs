@@ -11,8 +11,9 @@ use crate::bgp::Pattern;
 use crate::prefix::parse_entry;
 use crate::{Action, Entry, Error, TableName};
 
-/// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits.
-pub const TABLE_LIMIT: usize = 64;
+/// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits, and
+/// four of them are its own.
+pub const TABLE_LIMIT: usize = 60;
 
 /// The tables that exist in every installation; a `[[lists.table]]` of the same name changes the action.
 const STANDARD: [(&str, Action); 4] = [
@@ -38,7 +39,7 @@ pub struct Config {
     #[serde(default = "defaults::entries_limit")]
     pub entries_limit: usize,
     /// Tables beyond the four that always exist (`bypass`, `block`, `drop`, `bruteforce`), or other actions for
-    /// those. At most 64 in all. Example: `[[lists.table]] name = "china" action = "reject"`.
+    /// those. At most 60 in all. Example: `[[lists.table]] name = "china" action = "reject"`.
     #[serde(default)]
     pub table: Vec<TableConfig>,
     /// Files and BGP peers. Default: none.

@@ -11,6 +11,7 @@
 mod index;
 mod rows;
 mod sources;
+mod watch;
 mod writer;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use self::writer::{Change, Writer};
 use crate::{Database, Durability, Error};
 
 pub use self::rows::{Filter, Row};
+pub use self::watch::Watch;
 
 /// Expired entries stay this long before they are swept, though no lookup sees them. A clock that jumps ahead by an
 /// hour and is set back has then destroyed nothing.
@@ -313,6 +315,16 @@ impl Greylist {
             }
             _ => false,
         })
+    }
+
+    /// The watcher is to hear of `ip` again, because its copy seems not to know.
+    pub fn tell_again(&self, ip: IpAddr) {
+        match self.standing(ip) {
+            Standing::Passed(network, _) | Standing::Trapped(network, _) => {
+                self.0.index.noted().note(network)
+            }
+            Standing::Unknown => {}
+        }
     }
 
     /// Whether a recipient is a trap; compared in lower case.

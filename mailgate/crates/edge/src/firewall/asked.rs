@@ -76,7 +76,7 @@ impl Asked {
     /// Whether a rule concerns it; `tables` are those that hold the address. Who is protected cannot be told from that.
     #[must_use]
     pub fn fits(&self, one: &Effective, tables: &[TableName]) -> bool {
-        if one.origin == Origin::Protected {
+        if matches!(one.origin, Origin::Protected | Origin::Behaviour(_)) {
             return false;
         }
         let rule = &one.rule;

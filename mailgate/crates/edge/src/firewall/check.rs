@@ -198,7 +198,11 @@ impl Config {
                         ),
                     );
                 }
-                Origin::Tables(_) | Origin::Protected | Origin::Reception | Origin::BuiltIn => {}
+                Origin::Tables(_)
+                | Origin::Protected
+                | Origin::Behaviour(_)
+                | Origin::Reception
+                | Origin::BuiltIn => {}
             }
         }
     }

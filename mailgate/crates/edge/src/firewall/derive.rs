@@ -20,6 +20,8 @@ pub enum Origin {
     Configured(usize),
     /// The action of these tables, which is the same.
     Tables(Vec<TableName>),
+    /// What the behaviour of sources says; the table without a name of this bit.
+    Behaviour(u8),
     /// What is done on reception ports when nothing else is said.
     Reception,
     /// What host mode lets in.
@@ -45,8 +47,8 @@ pub fn effective(set: &RuleSet, tables: &[(TableName, TableAction)]) -> Vec<Effe
     rules.extend(configured.map(|(n, rule)| Effective { rule: rule.clone(), origin: Origin::Configured(n) }));
     let mut rest = Rule::new("reception", Action::Greylist);
     reception(set, &mut rest);
-    // The protected one and that of reception.
-    let others = set.rules.len() + set.built_in.len() + 2;
+    // The protected one, that of reception, and three of behaviour.
+    let others = set.rules.len() + set.built_in.len() + 5;
     let shares = others + tables.len() > RULES;
     rules.extend(implied(set, tables, shares));
     rules.push(Effective { rule: rest, origin: Origin::Reception });

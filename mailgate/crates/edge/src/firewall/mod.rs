@@ -5,6 +5,7 @@
 //! `crate::packet`.
 
 mod asked;
+mod behaviour;
 mod check;
 pub mod config;
 mod control;
@@ -20,6 +21,7 @@ mod words;
 mod written;
 
 pub use asked::{Asked, done, protocol, stops};
+pub use behaviour::{Unknown, with_behaviour};
 pub use check::{Finding, Severity};
 pub use config::{Config, Otherwise, RuleConfig, Urpf};
 pub use control::{Applied, Consent, Control, Parts};

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use mailgate_common::Action;
+use mailgate_common::{Action, hidden};
+
 use mailgate_model::Span;
 
 use super::derive::{Effective, Origin};
@@ -120,6 +121,15 @@ impl Effective {
     pub fn words(&self) -> String {
         match self.origin {
             Origin::Protected => "pass everything from protected networks".to_owned(),
+            // Their tables have no names.
+            Origin::Behaviour(bit) => {
+                let of = match bit {
+                    hidden::ADMITTED => "networks that the administrator let pass",
+                    hidden::TRAPPED => "sources that stepped into a trap",
+                    _ => "sources that passed the greylist",
+                };
+                self.rule.to_string().replacen("anywhere", of, 1)
+            }
             _ => self.rule.to_string(),
         }
     }
@@ -139,6 +149,7 @@ impl Origin {
                 let said: Vec<&str> = names.iter().map(mailgate_lists::TableName::as_str).collect();
                 format!("{} {}", if names.len() == 1 { "table" } else { "tables" }, said.join(" "))
             }
+            Self::Behaviour(_) => "greylist".to_owned(),
             Self::Reception | Self::BuiltIn => "built-in".to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use super::engine::{Backing, LOCAL, Stamp};
 use super::generation4::Generation4;
 use super::generation6::{Generation6, Plan6};
 use super::plan4::Plan;
-use super::shadow::Shadow;
+use super::shadow::{Marked, Shadow};
 
 /// What new generations will need; `None` of a family without prefixes.
 pub(super) struct Plans {
@@ -52,10 +52,16 @@ pub(super) fn compile6(
     plan.map(|plan| Generation6::build(shadow, plan, stamp, backing)).transpose()
 }
 
-/// Both shadows of a snapshot; entries that have ended are left out.
-pub(super) fn shadows(snapshot: &Snapshot, now: Timestamp, local: &[IpNet]) -> (Shadow<u32>, Shadow<u128>) {
-    let size = snapshot.tables.iter().map(|table| table.entries.len()).sum();
-    let (mut v4, mut v6) = (Vec::with_capacity(size), Vec::new());
+/// Both shadows of a snapshot and of what is kept besides; entries that have ended are left out.
+pub(super) fn shadows(
+    snapshot: &Snapshot,
+    now: Timestamp,
+    local: &[IpNet],
+    kept: (Vec<Marked<u32>>, Vec<Marked<u128>>),
+) -> (Shadow<u32>, Shadow<u128>) {
+    let size: usize = snapshot.tables.iter().map(|table| table.entries.len()).sum();
+    let (mut v4, mut v6) = kept;
+    v4.reserve(size);
     let mut push = |prefix: IpNet, table: u8, hole: bool| match prefix.trunc() {
         IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), table, hole)),
         IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), table, hole)),

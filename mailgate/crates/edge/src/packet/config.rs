@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::firewall::RuleSet;
+use crate::firewall::{RuleSet, Unknown};
 
 /// The kernel filter.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Config {
     /// Folder for the files that say that a table of nftables is in use; not a key, tests have their own.
     #[serde(skip, default = "run_dir")]
     pub run_dir: PathBuf,
+    /// Whether the kernel acts on behaviour, because the mail server is another program; not a key of its own.
+    #[serde(skip)]
+    pub behaviour: Option<Unknown>,
     /// The local networks of `[edge]`, which no table keeps out; not a key of its own.
     #[serde(skip)]
     pub local: Vec<IpNet>,
@@ -101,6 +104,7 @@ impl Default for Config {
             memory_limit: Self::MEMORY_LIMIT,
             control_group: None,
             answers: super::Answers::default(),
+            behaviour: None,
             local: Vec::new(),
         }
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use mailgate_common::ruleset::Words;
 use mailgate_common::{
     Action as Done, Decision, Facts, LINE_WORDS, NO_RULE, PAGE_WORDS, Packet, Ruling, WayBack, World, decide,
-    judge_frame, lookup4, lookup6,
+    hidden, judge_frame, lookup4, lookup6,
 };
 use mailgate_lists::{Action, TableName};
 
 use super::Verdict;
 use super::area::{Area, View};
-use crate::firewall::Effective;
+use crate::firewall::{Effective, Origin};
 
 /// Tables and rules in force.
 #[derive(Clone, Default)]
@@ -29,17 +29,25 @@ pub(super) struct Current {
 impl Current {
     /// As [`super::PacketFilter::verdict`].
     pub(super) fn verdict(&self, source: IpAddr) -> Verdict {
-        self.explain(source, &Facts::connection(self.reception, 0))
+        // Behaviour is weighed at accept itself, which knows more of it.
+        let set = self.set(source) & !hidden::BEHAVIOUR;
+        self.of_set(set, &Facts::connection(self.reception, 0))
     }
 
     /// As [`super::PacketFilter::explain`].
     pub(super) fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
-        let set = self.set(source);
+        self.of_set(self.set(source), facts)
+    }
+
+    fn of_set(&self, set: u64, facts: &Facts) -> Verdict {
         let decision = match &self.rules {
             Some(rules) => decide(&RuleWords(rules), set, facts, |matched| matched),
             None => Decision { action: None, rule: NO_RULE },
         };
+        let rule = self.effective.get(decision.rule as usize);
         let action = match decision.action {
+            // Nobody said anything of this source.
+            Some(Done::Pass) if rule.is_some_and(|one| one.origin == Origin::Reception) => None,
             Some(Done::Pass) => Some(Action::Bypass),
             Some(Done::Drop) => Some(Action::Drop),
             Some(Done::Reject) => Some(Action::Reject),
@@ -51,7 +59,7 @@ impl Current {
         Verdict {
             action,
             tables: names.map(|(_, (name, _))| name.clone()).collect(),
-            rule: self.effective.get(decision.rule as usize).map(|one| one.rule.name.clone()),
+            rule: rule.map(|one| one.rule.name.clone()),
             number: (decision.rule < NO_RULE).then_some(decision.rule),
             done: decision.action,
         }

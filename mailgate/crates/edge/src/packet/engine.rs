@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mailgate_common::ruleset::RULESET_WORDS;
-use mailgate_common::{TABLES, header};
+use mailgate_common::{header, hidden};
 use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
 
@@ -19,8 +19,8 @@ use super::generation6::{Generation6, Plan6};
 use super::plan4::Plan;
 use super::ruleset::{Names, compile};
 use super::shadow::Shadow;
-use super::{Applied, Config, Error};
-use crate::firewall::{Effective, RuleSet, effective};
+use super::{Applied, Config, Error, Standing};
+use crate::firewall::{Effective, RuleSet, Unknown, effective, with_behaviour};
 
 /// What an area is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +71,8 @@ const IN_PLACE_MIN: usize = 1000;
 /// The same as a share of the entries: one in this many.
 const IN_PLACE_SHARE: usize = 8;
 
-/// Bit of the protected networks, the last one; the tables of the configuration have those before it.
-pub(super) const LOCAL: u8 = TABLES as u8 - 1;
+/// Bit of the protected networks; the tables of the configuration have those before [`hidden::FIRST`].
+pub(super) const LOCAL: u8 = hidden::PROTECTED;
 
 /// The header last: until then the memory is no generation.
 pub(super) fn write_header(area: &Area, stamp: Stamp, entries: usize) {
@@ -93,6 +93,8 @@ pub(super) struct Engine {
     generation6: Option<Generation6>,
     /// Networks that no table keeps out.
     local: Vec<IpNet>,
+    /// Whether the kernel acts on behaviour, and what becomes then of who is unknown.
+    behaviour: Option<Unknown>,
     rules: Rules,
     /// What is in force again unless somebody confirms, and when.
     before: Option<(Rules, Timestamp)>,
@@ -132,6 +134,7 @@ impl Engine {
             generation4: None,
             generation6: None,
             local: Vec::new(),
+            behaviour: None,
             rules: Rules { set, ..Rules::default() },
             before: None,
             number: 0,
@@ -159,6 +162,26 @@ impl Engine {
         }
         for new in wanted.iter().filter(|net| !before.contains(net)) {
             self.mark(LOCAL, *new, Some(false), &mut pending);
+        }
+        self.settle(&pending, &mut Applied::default())
+    }
+
+    /// The rules in force are to know what behaviour says; before the first reload.
+    #[cfg_attr(
+        not(feature = "ebpf"),
+        expect(dead_code, reason = "at accept the edge weighs behaviour itself")
+    )]
+    pub(super) fn heed_behaviour(&mut self, unknown: Option<Unknown>) {
+        self.behaviour = unknown;
+    }
+
+    /// As [`super::PacketFilter::stand`].
+    pub(super) fn stand(&mut self, standings: &[Standing]) -> Result<(), Error> {
+        let mut pending = Pending::default();
+        for standing in standings {
+            for (bit, entry) in standing.marks() {
+                self.mark(bit, standing.network, entry, &mut pending);
+            }
         }
         self.settle(&pending, &mut Applied::default())
     }
@@ -240,7 +263,11 @@ impl Engine {
         index: &HashMap<TableName, u8>,
     ) -> Result<Rules, Error> {
         let area = self.backing.area(Part::Rules, RULESET_WORDS as usize)?;
-        let effective: Arc<[Effective]> = effective(&set, tables).into();
+        let mut effective = effective(&set, tables);
+        if let Some(unknown) = self.behaviour {
+            effective = with_behaviour(effective, unknown);
+        }
+        let effective: Arc<[Effective]> = effective.into();
         let names = Names {
             table: &|name| index.get(name).copied(),
             interface: &|name| self.backing.interface(name),
@@ -318,7 +345,7 @@ impl Engine {
 
     fn reload(&mut self, snapshot: &Snapshot, now: Timestamp, applied: &mut Applied) -> Result<(), Error> {
         let found = snapshot.tables.len();
-        if found > usize::from(LOCAL) {
+        if found > usize::from(hidden::FIRST) {
             return Err(Error::Tables { found });
         }
         let tables: Arc<[_]> =
@@ -333,7 +360,9 @@ impl Engine {
             Some(self.compile_rules(self.rules.set.clone(), &tables, &index)?)
         };
         self.admit(snapshot)?;
-        let (shadow4, shadow6) = shadows(snapshot, now, &self.local);
+        // What behaviour says is in no snapshot.
+        let kept = (self.shadow4.entries_of(hidden::BEHAVIOUR), self.shadow6.entries_of(hidden::BEHAVIOUR));
+        let (shadow4, shadow6) = shadows(snapshot, now, &self.local, kept);
         let plans = Plans { v4: plan4(&shadow4)?, v6: plan6(&shadow6)? };
         self.fits(plans.bytes()?, &shadow4, &shadow6)?;
         let stamp = self.stamp();
@@ -358,6 +387,10 @@ impl Engine {
 
     /// Brings the generations up to date with the shadow: in place if that is less work and there is room.
     fn settle(&mut self, pending: &Pending, applied: &mut Applied) -> Result<(), Error> {
+        if self.rules.area.is_none() {
+            // An earlier daemon's tables stay in force until the first reload, which takes up what is known by then.
+            return Ok(());
+        }
         let in_place = |changes: usize, entries: usize| changes <= IN_PLACE_MIN.max(entries / IN_PLACE_SHARE);
         let (stale4, stale6) = (self.stale4, self.stale6);
         self.stale4 |= !pending.v4.is_empty();

@@ -36,6 +36,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// This backend does not steer by behaviour.
+    #[error("connections cannot be sent to the mail server by what is known of their source")]
+    NoBehaviour,
     /// The compiled program was refused; usually because the kernel is older than 5.10.
     #[error("the kernel does not take the program: {0}")]
     Program(String),
@@ -58,7 +61,7 @@ pub enum Error {
         found: usize,
     },
     /// There are more tables than bits in a set.
-    #[error("{found} tables are configured, at most {} fit", mailgate_common::TABLES - 1)]
+    #[error("{found} tables are configured, at most {} fit", mailgate_common::hidden::FIRST)]
     Tables {
         /// How many there are.
         found: usize,
@@ -101,7 +104,8 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Program(_)
+            Self::NoBehaviour
+            | Self::Program(_)
             | Self::Rules { .. }
             | Self::Tables { .. }
             | Self::Memory { .. }

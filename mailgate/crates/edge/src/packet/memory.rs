@@ -12,7 +12,7 @@ use mailgate_model::{Clock, Timestamp};
 use super::area::Area;
 use super::engine::{Backing, News, Part};
 use super::shared::Shared;
-use super::{Applied, Error, Listeners, PacketFilter, RuleRow, Status, Verdict, Where};
+use super::{Applied, Error, Listeners, PacketFilter, RuleRow, Standing, Status, Verdict, Where};
 use crate::firewall::RuleSet;
 
 /// The packet filter in user space.
@@ -88,6 +88,10 @@ impl PacketFilter for Memory {
 
     fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
         self.shared.protect(networks)
+    }
+
+    fn stand(&self, standings: &[Standing]) -> Result<(), Error> {
+        self.shared.stand(standings)
     }
 
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mailgate_common::Facts;
+use mailgate_common::{Facts, hidden};
 use mailgate_lists::{Action, Change, TableName};
 use mailgate_model::{Clock, Timestamp};
 
@@ -94,6 +94,39 @@ pub struct Listeners {
     pub v6: Option<RawFd>,
 }
 
+/// What behaviour, or a command about it, says of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The network.
+    pub network: IpNet,
+    /// What is said; `None` takes back what was said before.
+    pub kind: Option<StandingKind>,
+}
+
+/// What is said of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandingKind {
+    /// The administrator let it pass: before every table that tarpits, and of trapped networks only before wider ones.
+    Admitted,
+    /// It passed the greylist.
+    Passed,
+    /// It stepped into a trap.
+    Trapped,
+}
+
+impl Standing {
+    /// The entries that say so: of two that hold an address, admitted and trapped, the more specific one counts.
+    pub(crate) fn marks(&self) -> [(u8, Option<bool>); 3] {
+        let (admitted, trapped, passed) = match self.kind {
+            Some(StandingKind::Admitted) => (Some(false), Some(true), None),
+            Some(StandingKind::Trapped) => (Some(true), Some(false), None),
+            Some(StandingKind::Passed) => (None, None, Some(false)),
+            None => (None, None, None),
+        };
+        [(hidden::ADMITTED, admitted), (hidden::TRAPPED, trapped), (hidden::PASSED, passed)]
+    }
+}
+
 /// What a call of [`PacketFilter::apply`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -133,6 +166,20 @@ pub trait PacketFilter: Send + Sync + 'static {
     fn explain(&self, source: IpAddr, facts: &Facts) -> Verdict {
         let _ = facts;
         self.verdict(source)
+    }
+
+    /// Takes what behaviour says of networks; the next connection sees it. Only where [`Config::behaviour`] asks for it.
+    ///
+    /// # Errors
+    /// As [`PacketFilter::apply`]; also when this backend cannot act on behaviour.
+    fn stand(&self, standings: &[Standing]) -> Result<(), Error> {
+        let _ = standings;
+        Err(Error::NoBehaviour)
+    }
+
+    /// Sources that passed and have connected since the last call.
+    fn seen(&self) -> Vec<IpAddr> {
+        Vec::new()
     }
 
     /// Networks whose packets pass whatever tables and rules say: our own, the gateway, administrators. Those of loopback

@@ -98,6 +98,10 @@ impl Words<'_> {
             self.or(table_word(LOCAL.into()), bit);
             return Ok(());
         }
+        if let Origin::Behaviour(bit_of_table) = effective.origin {
+            self.or(table_word(bit_of_table.into()), bit);
+            return Ok(());
+        }
         let mut wanted = false;
         for table in &effective.rule.tables {
             let found = (names.table)(&table.name).ok_or_else(|| Error::UnknownTable(table.name.clone()))?;

@@ -40,6 +40,9 @@ impl Address for u128 {
 /// A prefix: address with host bits zero, and length. Sorted, a prefix stands before everything inside it.
 pub(super) type Prefix<A> = (A, u8);
 
+/// One entry: prefix, table, hole?
+pub(super) type Marked<A> = (Prefix<A>, u8, bool);
+
 /// What the tables say at exactly one prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(super) struct Said {
@@ -133,7 +136,7 @@ impl<A: Address> Shadow<A> {
     }
 
     /// From entries (prefix, table, hole?) in any order; of two of one table and prefix the later counts.
-    pub(super) fn build(mut entries: Vec<(Prefix<A>, u8, bool)>) -> Self {
+    pub(super) fn build(mut entries: Vec<Marked<A>>) -> Self {
         let mut new = Self::new();
         // Runs of sorted tables: the stable sort finds them.
         entries.sort_by_key(|(prefix, ..)| *prefix);
@@ -232,6 +235,24 @@ impl<A: Address> Shadow<A> {
         changes: btree_map::Range<'a, Prefix<A>, u32>,
     ) -> MergedPrefixes<'a, A> {
         MergedPrefixes { base: &self.base, range, changes: changes.peekable() }
+    }
+
+    /// The entries of the tables of `mask`.
+    pub(super) fn entries_of(&self, mask: u64) -> Vec<Marked<A>> {
+        let mut entries = Vec::new();
+        if self.said.iter().all(|said| said.present & mask == 0) {
+            return entries;
+        }
+        for (prefix, at) in self.merged(0..self.base.addresses.len(), self.changes.range(..)) {
+            let said = self.said.get(at as usize).copied().unwrap_or_default();
+            let mut rest = said.present & mask;
+            while rest != 0 {
+                let table = rest.trailing_zeros() as u8;
+                entries.push((prefix, table, said.negated >> table & 1 == 1));
+                rest &= rest - 1;
+            }
+        }
+        entries
     }
 
     /// The tables that hold the prefix by what is said strictly around it.

@@ -11,7 +11,7 @@ use mailgate_model::{Clock, Timestamp};
 
 use super::current::Current;
 use super::engine::{Backing, Engine};
-use super::{Applied, Error, RuleRow, Verdict};
+use super::{Applied, Error, RuleRow, Standing, Verdict};
 use crate::firewall::RuleSet;
 
 /// The engine and its newest result.
@@ -55,6 +55,10 @@ impl Shared {
 
     pub(super) fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
         self.with(|engine| engine.protect(networks))
+    }
+
+    pub(super) fn stand(&self, standings: &[Standing]) -> Result<(), Error> {
+        self.with(|engine| engine.stand(standings))
     }
 
     pub(super) fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {

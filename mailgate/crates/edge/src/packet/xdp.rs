@@ -32,8 +32,8 @@ use mailgate_model::{Clock, Timestamp};
 use super::lock::Lock;
 use super::shared::Shared;
 use super::{
-    Applied, Config, Counted, Error, HeldConnection, Hit, Listeners, PacketFilter, RuleRow, Status, Verdict,
-    Where,
+    Applied, Config, Counted, Error, HeldConnection, Hit, Listeners, PacketFilter, RuleRow, Standing, Status,
+    Verdict, Where,
 };
 use crate::firewall::RuleSet;
 use crate::overload::Accounting;
@@ -67,6 +67,7 @@ pub struct Xdp {
     rule_hits: PerCpuArray<MapData, Count>,
     hits: Mutex<HashMap<MapData, [u64; 2], Source>>,
     tracker: Option<Arc<Tracker>>,
+    seen: Mutex<HashMap<MapData, [u8; 16], u64>>,
     /// Keeps programs and maps; the pins do so too.
     loaded: Mutex<Ebpf>,
 }
@@ -88,6 +89,7 @@ impl Xdp {
         let reasons = PerCpuArray::try_from(taken(&mut loaded, names::REASONS)?).map_err(refused)?;
         let rule_hits = PerCpuArray::try_from(taken(&mut loaded, names::RULE_HITS)?).map_err(refused)?;
         let hits = HashMap::try_from(taken(&mut loaded, names::HITS)?).map_err(refused)?;
+        let seen = HashMap::try_from(taken(&mut loaded, names::SEEN)?).map_err(refused)?;
         let earlier = backing.newest();
         let answering = Answering::install(&mut loaded, &config.answers, &folder)?;
         let programs = attach::Programs {
@@ -105,6 +107,7 @@ impl Xdp {
         let shared = Arc::new(Shared::new(Box::new(backing), Arc::clone(&clock), config.rules()));
         shared.engine().continue_from(earlier);
         shared.engine().limit(config.memory_limit);
+        shared.engine().heed_behaviour(config.behaviour);
         shared.protect(&config.local)?;
         let watch = Watch::begin(&links, &shared).inspect_err(|error| {
             tracing::warn!(target: "edge", event = "packet", %error, "interfaces that come later are not seen");
@@ -122,6 +125,7 @@ impl Xdp {
             rule_hits,
             hits: Mutex::new(hits),
             tracker: tracker.ok(),
+            seen: Mutex::new(seen),
             loaded: Mutex::new(loaded),
         })
     }
@@ -216,6 +220,7 @@ fn load(folder: &std::path::Path, config: &Config) -> Result<Ebpf, Error> {
     let mut loader = EbpfLoader::new();
     loader.map_max_entries(names::TARPITTED, config.answers.recorded.max(1));
     loader.map_max_entries(names::HITS, config.counted_sources.max(1));
+    loader.map_max_entries(names::SEEN, if config.behaviour.is_some() { SEEN_SOURCES } else { 1 });
     for name in names::MAPS {
         loader.map_pin_path(name, folder.join(name));
     }
@@ -226,6 +231,9 @@ fn load(folder: &std::path::Path, config: &Config) -> Result<Ebpf, Error> {
     steer.load().map_err(chain)?;
     Ok(loaded)
 }
+
+/// Sources that passed and connect between two looks at them; each costs the kernel some 100 bytes.
+const SEEN_SOURCES: u32 = 65_536;
 
 /// Lines of the verifier's log that are told.
 const VERIFIER_LINES: usize = 6;
@@ -282,6 +290,20 @@ impl PacketFilter for Xdp {
 
     fn protect(&self, networks: &[IpNet]) -> Result<(), Error> {
         self.shared.protect(networks)
+    }
+
+    fn stand(&self, standings: &[Standing]) -> Result<(), Error> {
+        self.shared.stand(standings)
+    }
+
+    fn seen(&self) -> Vec<IpAddr> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources: Vec<[u8; 16]> = seen.keys().filter_map(Result::ok).collect();
+        for source in &sources {
+            // One that the kernel made room of already was told all the same.
+            let _ = seen.remove(source);
+        }
+        sources.into_iter().map(|octets| IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()).collect()
     }
 
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
+use super::watch::Noted;
 use super::{Grey, Origin, Peer, PeerKind, Standing, Tuple};
 
 /// Tuples by a keyed 128-bit hash, so that ten million of them need no text in memory. The keys are random per
@@ -80,6 +81,7 @@ impl Tuples {
 pub(super) struct Index {
     peers: RwLock<Peers>,
     traps: RwLock<HashSet<String>>,
+    noted: Noted,
 }
 
 #[derive(Default)]
@@ -160,13 +162,43 @@ impl Index {
     /// Changes or looks at the standing of one network under the lock.
     pub(super) fn change<T>(&self, network: IpNet, change: impl FnOnce(&mut Option<Peer>) -> T) -> T {
         let mut peers = self.peers_mut();
-        let mut state = peers.by_network.get(&network).copied();
+        let before = peers.by_network.get(&network).copied();
+        let mut state = before;
         let answer = change(&mut state);
         match state {
             Some(peer) => peers.insert(network, peer),
             None => peers.remove(network),
         }
+        let says = |peer: Option<Peer>| peer.map(|peer| (peer.kind, peer.origin));
+        // One that had ended and is renewed is news too; two that are told and are none do no harm.
+        if says(before) != says(state)
+            || before.is_some_and(|before| {
+                state.is_some_and(|state| state.first != before.first || state.pass != before.pass)
+            })
+        {
+            self.noted.note(network);
+        }
         answer
+    }
+
+    pub(super) fn noted(&self) -> &Noted {
+        &self.noted
+    }
+
+    /// Every standing that has not ended.
+    pub(super) fn live(&self, now: Timestamp) -> Vec<(IpNet, Peer)> {
+        let peers = self.peers();
+        let live = peers.by_network.iter().filter(|(_, peer)| peer.expires > now);
+        live.map(|(network, peer)| (*network, *peer)).collect()
+    }
+
+    /// Networks whose standing ended after `from` and not after `to`, or the other way round: a clock that was set back
+    /// makes them live again.
+    pub(super) fn ended_between(&self, from: Timestamp, to: Timestamp) -> Vec<IpNet> {
+        let (from, to) = (from.min(to), from.max(to));
+        let peers = self.peers();
+        let ended = peers.by_network.iter().filter(|(_, peer)| peer.expires > from && peer.expires <= to);
+        ended.map(|(network, _)| *network).collect()
     }
 
     pub(super) fn trapped_inside(&self, network: IpNet) -> Vec<IpNet> {
