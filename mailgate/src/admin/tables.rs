@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mailgate_lists::rows::Done;
-use mailgate_lists::{Addition, Age, By, Entry, How, Lists, TableName, parse_list};
+use mailgate_lists::{Addition, Age, By, Entry, How, TableName, parse_list};
 use mailgate_model::Span;
 use serde_json::json;
 
@@ -54,11 +54,11 @@ impl Answers {
                 told(lists.zero(&name(&table)?, entries, how).await)?
             }
             Call::TableTest { addresses, table } => {
-                let table = table.map(|table| known(lists, &table)).transpose()?;
-                let table = match table {
-                    Some(known) => Some(known.await?),
-                    None => None,
-                };
+                let table = table.as_deref().map(name).transpose()?;
+                if let Some(table) = &table {
+                    // An unknown one is an error, not a table that holds nothing.
+                    lists.show(table, None, 0).await.map_err(data)?;
+                }
                 let mut rows = Vec::new();
                 for address in addresses {
                     rows.push(self.test(address, table.as_ref()).await?);
@@ -97,12 +97,6 @@ impl Answers {
             "on_port_25": shown.route,
         }))
     }
-}
-
-/// A table that has to be there.
-fn known<'a>(lists: &'a Lists, text: &str) -> Result<impl Future<Output = Result<TableName>> + use<'a>> {
-    let table = name(text)?;
-    Ok(async move { lists.show(&table, None, 0).await.map_err(data).map(|_| table) })
 }
 
 fn told(done: std::result::Result<Done, mailgate_lists::Error>) -> Result<Answer> {
