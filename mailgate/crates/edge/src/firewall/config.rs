@@ -70,10 +70,11 @@ pub struct Config {
     pub on_daemon_down: Otherwise,
     /// Drop what no honest host sends: impossible TCP flags, LAND, tiny or overlapping fragments. Default `true`.
     pub scrub: bool,
-    /// Drop sources that can come from nowhere: loopback, multicast, reserved (RFC 6890) and our own addresses. Private
-    /// networks are none: many hosts sit behind address translation. Default `true`.
+    /// Drop sources that can come from nowhere: loopback, multicast, reserved (RFC 6890). Private networks are none: many
+    /// hosts sit behind address translation. Default `true`.
     pub martians: bool,
-    /// Reverse path check: `"off"`, `"loose"` or `"strict"`. Default `"off"`. Example: `"strict"` on a host with one uplink.
+    /// Reverse path check: `"off"`, `"loose"` or `"strict"`. Default `"off"`. Without effect in this version: the sysctl
+    /// `net.ipv4.conf.all.rp_filter` does it for IPv4. Example: `"strict"` on a host with one uplink.
     pub urpf: Urpf,
     /// Answer connections of tarpit tables in the kernel, without a socket. Only for tables with action `tarpit`.
     /// Default `false`.
