@@ -29,6 +29,7 @@ const FLOOD: u32 = 500_000;
 const RUNS: usize = 20_001;
 /// Bytes of neighbour discovery that may come beside the flood.
 const NEIGHBOURS: u64 = 4096;
+const BACKLOG: &str = "/proc/sys/net/core/netdev_max_backlog";
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// A process full of clients: the address to connect to, their number, their own address. Does not end by itself.
@@ -47,20 +48,23 @@ pub fn clients(arguments: &[String]) -> Result<()> {
     }
 }
 
-/// Counts the runs of BPF programs, as long as it lives.
-struct Statistics(String);
+/// A setting of the kernel that is another as long as this lives.
+struct Setting {
+    path: &'static str,
+    before: String,
+}
 
-impl Statistics {
-    fn begin() -> Result<Self> {
-        let before = std::fs::read_to_string(STATISTICS)?;
-        std::fs::write(STATISTICS, "1").context(STATISTICS)?;
-        Ok(Self(before))
+impl Setting {
+    fn set(path: &'static str, value: &str) -> Result<Self> {
+        let before = std::fs::read_to_string(path).context(path)?;
+        std::fs::write(path, value).context(path)?;
+        Ok(Self { path, before })
     }
 }
 
-impl Drop for Statistics {
+impl Drop for Setting {
     fn drop(&mut self) {
-        let _ = std::fs::write(STATISTICS, self.0.trim());
+        let _ = std::fs::write(self.path, self.before.trim());
     }
 }
 
@@ -131,7 +135,9 @@ pub fn measure(count: usize) -> Result<()> {
     ensure!(crate::is_root(), "namespaces and BPF programs need root");
     let load = std::fs::read_to_string("/proc/loadavg")?;
     println!("load before: {}", load.trim());
-    let _statistics = Statistics::begin()?;
+    let _statistics = Setting::set(STATISTICS, "1")?;
+    // The clients' own host must not lose what they send: a client whose probes find its device full gives up soon.
+    let _backlog = Setting::set(BACKLOG, "500000")?;
     hold(count)?;
     flood()
 }
