@@ -16,7 +16,7 @@ pub struct Answers {
     pub replies: u32,
     /// RSTs a second on each processor; what is over is dropped. Default `5000`. Example: `200`.
     pub resets: u32,
-    /// Connections held by the tarpit in the kernel that are written down at most, the last ones, for 152 bytes of kernel
+    /// Connections held by the tarpit in the kernel that are written down at most, the last ones, for 140 bytes of kernel
     /// memory each. Holding does not need it. Default 0: none. Example: `131072`.
     pub recorded: u32,
     /// First line of the tarpit, with its end: that of the edge.
