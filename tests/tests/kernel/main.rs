@@ -31,6 +31,8 @@ mod flood;
 #[cfg(feature = "ebpf")]
 mod frames;
 #[cfg(feature = "ebpf")]
+mod gone;
+#[cfg(feature = "ebpf")]
 mod held;
 #[cfg(feature = "ebpf")]
 mod host_mode;

@@ -156,6 +156,11 @@ fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_d
 
     drop(filter);
     assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut, "without us: still dropped");
+    let held = refusal(network.hub(), both[0]);
+    assert_eq!(held, std::io::ErrorKind::TimedOut, "without us: who was to be held reaches nobody else");
+    let filter = opened(mx, &config);
+    filter.apply(vec![tables(&[], &["198.18.3.1"], &[], &[])]).unwrap();
+    drop(filter);
     let peer = connect(network.hub(), both[0]).unwrap();
     assert!(took(&bound[0], &peer), "without us: unknown ones reach whoever is bound");
 

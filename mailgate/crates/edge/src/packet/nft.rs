@@ -31,7 +31,7 @@ use ranges::{Difference, Ranges};
 use script::{Family, Stations, Words};
 use worker::Worker;
 
-/// Entries over all tables that are taken: a million ranges are half a gigabyte in the kernel and half a minute of nft.
+/// Entries over all tables that are taken.
 const ENTRIES: usize = 1_000_000;
 /// Between two signs of life; three may be lost.
 const HEARTBEAT: Duration = Duration::from_secs(script::ALIVE_SECONDS as u64 / 3);
@@ -45,7 +45,7 @@ const CANNOT: &[&str] = &[
     "no log and no trace",
     "a change that is not confirmed is taken back only while the daemon lives",
     "connections through loopback are not redirected",
-    "a packet costs about as much as four of the other backend, a million entries half a minute",
+    "a packet costs several times as much, and so does a change: a second of processor time for 100,000 networks",
 ];
 
 /// The packet filter in nftables. Dropping it leaves the table in force; see [`PacketFilter::detach`].
@@ -75,9 +75,6 @@ struct Kept {
     /// What another backend left, removed once we are in force.
     before: Option<Box<dyn FnOnce() + Send>>,
 }
-
-/// A set and the change that it needs.
-type Pending<'a> = (&'a mut Ranges, String, Family, Difference);
 
 impl Nft {
     /// Finds out whether nft is there and takes such a table; what an earlier start left stays until the first tables.
@@ -116,10 +113,8 @@ impl Nft {
             marker,
             _lock: lock,
         };
-        let mut kept = nft.kept();
-        let whole = nft.whole(&mut kept).0;
-        nft.worker.check(whole + &script::samples(&nft.table))?;
-        drop(kept);
+        let (whole, ..) = nft.whole(&nft.kept(), "".lines());
+        nft.worker.check(script::removal(&nft.table) + &whole + &script::samples(&nft.table))?;
         nft.protect(&config.local)?;
         Ok(nft)
     }
@@ -180,8 +175,18 @@ impl Nft {
             if !is_first && kept.tables.is_empty() {
                 return Ok(());
             }
-            let (text, rules) = self.whole(kept);
-            self.worker.run(text)?;
+            // What is in force is filled anew in place: a packet that has seen the hooks of before the change meets those
+            // after it with their rules, as it would not if the table were made anew.
+            let earlier = fs::read_to_string(&self.marker).unwrap_or_default();
+            let (text, rules, sets) = self.whole(kept, earlier.lines());
+            if let Err(error) = self.worker.run(text) {
+                // Somebody changed the table, or an earlier version made it.
+                tracing::debug!(target: "edge", event = "nft", %error, "the table is made anew");
+                let (text, ..) = self.whole(kept, "".lines());
+                self.worker.run(script::removal(&self.table) + &text)?;
+            }
+            fs::write(&self.marker, sets.join("\n"))
+                .map_err(|source| Error::kernel("names of the sets", source))?;
             kept.rules = Some(rules);
             for ranges in kept.tables.values_mut().flatten().chain(&mut kept.protected) {
                 let all = ranges.all();
@@ -194,7 +199,7 @@ impl Nft {
         }
         let rules = self.words(kept.stations);
         let mut text = String::new();
-        let mut pending: Vec<Pending<'_>> = Vec::new();
+        let mut pending: Vec<(&mut Ranges, Difference)> = Vec::new();
         let named = kept.tables.iter_mut().map(|(name, ranges)| (Some(name), ranges));
         for (name, ranges) in named.chain([(None, &mut kept.protected)]) {
             for (ranges, family) in ranges.iter_mut().zip(Family::ALL) {
@@ -202,41 +207,53 @@ impl Nft {
                 let set = script::set(name, family);
                 script::elements(&mut text, "delete", &self.table, &set, family, &difference.gone);
                 script::elements(&mut text, "add", &self.table, &set, family, &difference.new);
-                pending.push((ranges, set, family, difference));
+                pending.push((ranges, difference));
             }
         }
         if kept.rules.as_ref() != Some(&rules) {
             text.push_str(&rules);
         }
-        if !text.is_empty() {
-            self.worker.run(text)?;
+        if !text.is_empty()
+            && let Err(error) = self.worker.run(text)
+        {
+            // Next time everything anew: somebody may have emptied the ruleset.
+            kept.rules = None;
+            return Err(error);
         }
-        for (ranges, _, _, difference) in pending {
+        for (ranges, difference) in pending {
             ranges.done(&difference);
         }
         kept.rules = Some(rules);
         Ok(())
     }
 
-    /// The table as a whole, in place of whatever there is; and its rules.
-    fn whole(&self, kept: &mut Kept) -> (String, String) {
-        let mut text = script::removal(&self.table);
-        text.push_str(&format!("add table {}\n", self.table));
-        text.push_str(&script::chains(&self.table));
+    /// The table as a whole; its rules; its sets. `earlier` are the sets that an earlier start made.
+    fn whole<'a>(
+        &self,
+        kept: &Kept,
+        earlier: impl Iterator<Item = &'a str>,
+    ) -> (String, String, Vec<String>) {
+        let (mut filled, mut sets) = (String::new(), Vec::new());
         let named = kept.tables.iter().map(|(name, ranges)| (Some(name), ranges));
         for (name, ranges) in named.chain([(None, &kept.protected)]) {
             for (ranges, family) in ranges.iter().zip(Family::ALL) {
                 let set = script::set(name, family);
-                text.push_str(&script::set_made(&self.table, &set, family));
-                script::elements(&mut text, "add", &self.table, &set, family, &ranges.all());
+                filled.push_str(&script::sets_made(&self.table, &set, family));
+                script::elements(&mut filled, "add", &self.table, &set, family, &ranges.all());
+                sets.push(set);
             }
         }
+        let gone: String = earlier
+            .filter(|set| !sets.iter().any(|kept| kept == set))
+            .map(|set| script::sets_gone(&self.table, set))
+            .collect();
         let rules = self.words(kept.stations);
-        text.push_str(&rules);
-        if kept.stations != Stations::default() {
-            text.push_str(&script::alive(&self.table, &self.memory.rule_set().reception_ports));
-        }
-        (text, rules)
+        let alive = if kept.stations == Stations::default() {
+            String::new()
+        } else {
+            script::alive(&self.table, &self.memory.rule_set().reception_ports)
+        };
+        (script::chains(&self.table) + &gone + &filled + &rules + &alive, rules, sets)
     }
 
     /// The rules of the memory in the words of nft. Rules of tables that are not there yet wait for them.

@@ -8,7 +8,7 @@
 //! ```
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mailgate_common::Action;
 use mailgate_lists::TableName;
@@ -16,6 +16,8 @@ use mailgate_lists::TableName;
 use super::ranges::Range;
 use crate::firewall::{Default as Otherwise, Effective, Origin, Ports, Protocol, Rule, RuleSet};
 
+/// Addresses side by side from which on they are a range.
+const HOSTS: u128 = 16;
 /// Elements in one command.
 const ELEMENTS: usize = 4096;
 /// How long connections are redirected after the last sign of life.
@@ -98,9 +100,19 @@ pub(super) fn alive(table: &str, ports: &[u16]) -> String {
     text
 }
 
-/// Makes a set.
-pub(super) fn set_made(table: &str, name: &str, family: Family) -> String {
-    format!("add set {table} {name} {{ type {}; flags interval; }}\n", family.kind())
+/// Makes the two sets of a table: ranges, and single addresses beside them. For every change nft reads a set of ranges as
+/// a whole, in time that grows with the square of its size; a set of addresses it does not read.
+pub(super) fn sets_made(table: &str, name: &str, family: Family) -> String {
+    let kind = family.kind();
+    format!(
+        "add set {table} {name} {{ type {kind}; flags interval; }}\nflush set {table} {name}\n\
+         add set {table} {name}.hosts {{ type {kind}; }}\nflush set {table} {name}.hosts\n"
+    )
+}
+
+/// Removes the two sets of a table.
+pub(super) fn sets_gone(table: &str, name: &str) -> String {
+    format!("delete set {table} {name}\ndelete set {table} {name}.hosts\n")
 }
 
 /// Rules of every kind that may come, to find out whether nft and the kernel take them.
@@ -114,7 +126,7 @@ pub(super) fn samples(table: &str) -> String {
     rules.map(|rule| format!("add rule {table} {rule}\n")).concat()
 }
 
-/// Adds or deletes (`verb`) ranges of a set.
+/// Adds or deletes (`verb`) ranges of a table; short ones as single addresses.
 pub(super) fn elements(
     text: &mut String,
     verb: &str,
@@ -123,25 +135,28 @@ pub(super) fn elements(
     family: Family,
     ranges: &[Range],
 ) {
-    for part in ranges.chunks(ELEMENTS) {
-        let _ = write!(text, "{verb} element {table} {name} {{ ");
-        for (first, last) in part {
-            let _ = match family {
-                Family::V4 if first == last => write!(text, "{}, ", Ipv4Addr::from(*first as u32)),
-                Family::V4 => {
-                    write!(text, "{}-{}, ", Ipv4Addr::from(*first as u32), Ipv4Addr::from(*last as u32))
-                }
-                Family::V6 if first == last => write!(text, "{}, ", Ipv6Addr::from(*first)),
-                Family::V6 => write!(text, "{}-{}, ", Ipv6Addr::from(*first), Ipv6Addr::from(*last)),
-            };
-        }
-        text.push_str("}\n");
+    let address = |address: u128| match family {
+        Family::V4 => IpAddr::from(Ipv4Addr::from(address as u32)),
+        Family::V6 => IpAddr::from(Ipv6Addr::from(address)),
+    };
+    let is_short = |(first, last): &&Range| last - first < HOSTS;
+    let hosts: Vec<u128> = ranges.iter().filter(is_short).flat_map(|(first, last)| *first..=*last).collect();
+    for part in hosts.chunks(ELEMENTS) {
+        let each: Vec<String> = part.iter().map(|host| address(*host).to_string()).collect();
+        let _ = writeln!(text, "{verb} element {table} {name}.hosts {{ {} }}", each.join(", "));
+    }
+    let long: Vec<&Range> = ranges.iter().filter(|range| !is_short(range)).collect();
+    for part in long.chunks(ELEMENTS) {
+        let range = |range: &&Range| format!("{}-{}", address(range.0), address(range.1));
+        let each: Vec<String> = part.iter().map(range).collect();
+        let _ = writeln!(text, "{verb} element {table} {name} {{ {} }}", each.join(", "));
     }
 }
 
-/// The chains, empty; what is there already stays.
+/// The table and its chains, empty: nothing refers to a set.
 pub(super) fn chains(table: &str) -> String {
-    let mut text = format!("add set {table} alive {{ type inet_service; flags timeout; }}\n");
+    let mut text =
+        format!("add table {table}\nadd set {table} alive {{ type inet_service; flags timeout; }}\n");
     for (name, hook) in [
         ("early", "{ type filter hook prerouting priority -300; policy accept; }"),
         ("judge", ""),
@@ -151,6 +166,7 @@ pub(super) fn chains(table: &str) -> String {
         ("choose", ""),
     ] {
         let _ = writeln!(text, "add chain {table} {name} {hook}");
+        let _ = writeln!(text, "flush chain {table} {name}");
     }
     text
 }
@@ -218,13 +234,20 @@ impl Words<'_> {
             Action::Reject => {
                 &["meta l4proto tcp reject with tcp reset", "reject with icmpx type admin-prohibited"]
             }
-            Action::Tarpit | Action::Greylist if self.rules.options.down_drops => {
-                &["tcp dport @alive accept", "drop"]
-            }
-            Action::Tarpit | Action::Greylist => &["accept"],
+            // Listed sources reach nobody else when the edge is gone, unknown ones if that is wanted.
+            Action::Tarpit => return self.only_while_alive(),
+            Action::Greylist if self.rules.options.down_drops => return self.only_while_alive(),
+            Action::Greylist => &["accept"],
             Action::Limit => &[],
         };
         words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Ports of reception are open while the edge is there to take connections.
+    fn only_while_alive(&self) -> Vec<String> {
+        let reception: Vec<Ports> = self.rules.reception_ports.iter().map(|port| *port..=*port).collect();
+        let closed = port_list(&reception).map(|ports| format!("tcp dport {ports} tcp dport != @alive drop"));
+        closed.into_iter().chain(["accept".to_owned()]).collect()
     }
 
     /// Where a new connection goes, in the words of `choose`.
@@ -258,28 +281,27 @@ fn matches(rule: &Rule, protected: bool) -> Vec<String> {
 
 /// In one of the tables that are not negated, and in none of the others.
 fn sources(rule: &Rule, protected: bool) -> Vec<String> {
-    let families = |of: &dyn Fn(Family) -> String| Family::ALL.map(of).to_vec();
-    if protected {
-        return families(&|family| format!("{} @{} ", family.source(), set(None, family)));
-    }
-    let negated: Vec<&TableName> =
-        rule.tables.iter().filter(|table| table.negated).map(|table| &table.name).collect();
-    let wanted: Vec<&TableName> =
-        rule.tables.iter().filter(|table| !table.negated).map(|table| &table.name).collect();
-    if rule.tables.is_empty() {
+    if rule.tables.is_empty() && !protected {
         return vec![String::new()];
     }
-    let excluded = |family: Family| {
-        let each = negated.iter().map(|name| format!("{} != @{} ", family.source(), set(Some(name), family)));
-        each.collect::<String>()
+    let named = |negated: bool| {
+        rule.tables.iter().filter(move |table| table.negated == negated).map(|table| &table.name)
     };
-    if wanted.is_empty() {
-        return families(&excluded);
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let source = family.source();
+        let sets = |name: Option<&TableName>| {
+            let name = set(name, family);
+            [format!("{name}.hosts"), name]
+        };
+        let excluded: String =
+            named(true).flat_map(|name| sets(Some(name))).map(|set| format!("{source} != @{set} ")).collect();
+        let wanted = named(false).map(Some).chain(protected.then_some(None));
+        let within: Vec<String> =
+            wanted.flat_map(sets).map(|set| format!("{source} @{set} {excluded}")).collect();
+        all.extend(if within.is_empty() { vec![excluded] } else { within });
     }
-    let of = |name: &TableName| {
-        families(&|family| format!("{} @{} {}", family.source(), set(Some(name), family), excluded(family)))
-    };
-    wanted.into_iter().flat_map(of).collect()
+    all
 }
 
 fn transport(rule: &Rule) -> String {
