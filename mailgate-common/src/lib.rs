@@ -26,6 +26,7 @@ mod lookup6;
 pub mod names;
 pub mod packet;
 mod reason;
+pub mod route;
 pub mod ruleset;
 mod scrub;
 pub mod setting;

@@ -26,6 +26,8 @@ pub const LISTENERS: &str = "LISTENERS";
 pub const SEEN: &str = "SEEN";
 /// Array of programs that answer; see [`PROGRAM_REJECT`](crate::PROGRAM_REJECT).
 pub const PROGRAMS: &str = "PROGRAMS";
+/// Trie of the mirrored routes; see [`route`](crate::route).
+pub const ROUTES: &str = "ROUTES";
 /// Ring buffer of [`Event`](crate::Event)s for whoever traces.
 pub const TRACE: &str = "TRACE";
 /// Last used hash: [`SourceKey`](crate::limit::SourceKey) to [`Counts`](crate::limit::Counts).
@@ -51,7 +53,7 @@ pub const SOURCES: &str = "SOURCES";
 /// Last used hash: connections that the tarpit in the kernel holds. Not pinned, and of one entry unless asked for.
 pub const TARPITTED: &str = "TARPITTED";
 /// All maps that outlive the daemon, in the order in which they are pinned.
-pub const MAPS: [&str; 17] = [
+pub const MAPS: [&str; 18] = [
     TABLES4,
     TABLES6,
     RULESETS,
@@ -69,4 +71,5 @@ pub const MAPS: [&str; 17] = [
     ANSWER,
     ANSWERED,
     LOCAL,
+    ROUTES,
 ];

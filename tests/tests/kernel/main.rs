@@ -45,6 +45,8 @@ mod packets;
 #[cfg(feature = "ebpf")]
 mod refusals;
 #[cfg(feature = "ebpf")]
+mod routes;
+#[cfg(feature = "ebpf")]
 mod segments;
 #[cfg(feature = "ebpf")]
 mod station;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mailgate_lists::{Action as Meaning, TableName};
 use mailgate_model::Span;
 
-use super::config::{Action, Config, Otherwise, RuleConfig, Urpf};
+use super::config::{Action, Config, Otherwise, RuleConfig};
 use super::derive::{Origin, RULES, effective};
 use super::meant::Surroundings;
 use super::rule::{Protocol, Rule};
@@ -109,13 +109,6 @@ impl Config {
         let cookies: u32 = self.syn_cookies.iter().map(|range| u32::from(range.last - range.first) + 1).sum();
         if cookies > COOKIE_PORTS {
             found.error("syn_cookies", format!("found {cookies} ports, expected at most {COOKIE_PORTS}, for example [\"smtp\", \"submission\", \"imaps\"]"));
-        }
-        if self.urpf != Urpf::Off {
-            // The routes are not mirrored into the kernel yet; who counts on it must know.
-            found.warn(
-                "urpf",
-                "urpf has no effect in this version; until it has, let the kernel check: sysctl net.ipv4.conf.all.rp_filter=1 (2 is loose)",
-            );
         }
         if self.default == Otherwise::Drop {
             if self.admin.is_empty() && self.admin_ports.is_empty() {

@@ -73,8 +73,9 @@ pub struct Config {
     /// Drop sources that can come from nowhere: loopback, multicast, reserved (RFC 6890). Private networks are none: many
     /// hosts sit behind address translation. Default `true`.
     pub martians: bool,
-    /// Reverse path check: `"off"`, `"loose"` or `"strict"`. Default `"off"`. Without effect in this version: the sysctl
-    /// `net.ipv4.conf.all.rp_filter` does it for IPv4. Example: `"strict"` on a host with one uplink.
+    /// Reverse path check (RFC 3704): `"loose"` drops sources without a route, `"strict"` those whose route leads out by
+    /// another interface; both drop our own addresses as sources. A new route counts within a second. Default `"off"`.
+    /// Example: `"strict"` on a host with one uplink.
     pub urpf: Urpf,
     /// Answer connections of tarpit tables in the kernel, without a socket. Only for tables with action `tarpit`.
     /// Default `false`.

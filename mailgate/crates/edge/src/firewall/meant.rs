@@ -47,7 +47,8 @@ impl Config {
                     Urpf::Loose => ReversePath::Loose,
                     Urpf::Strict => ReversePath::Strict,
                 },
-                own_source: self.martians,
+                // It needs the routes, like the way back; without it the stack refuses such sources itself.
+                own_source: self.urpf != Urpf::Off,
                 kernel_tarpit: self.kernel_tarpit,
                 down_drops: self.on_daemon_down == Otherwise::Drop,
             },

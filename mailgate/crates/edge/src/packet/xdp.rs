@@ -8,6 +8,7 @@ mod owner;
 mod pins;
 mod probe;
 mod programs;
+mod routes;
 mod syncookies;
 pub mod sys;
 pub mod trace;
@@ -35,7 +36,7 @@ use super::{
     Applied, Config, Counted, Error, HeldConnection, Hit, Listeners, PacketFilter, RuleRow, Standing, Status,
     Verdict, Where,
 };
-use crate::firewall::RuleSet;
+use crate::firewall::{ReversePath, RuleSet};
 use crate::overload::Accounting;
 use attach::Links;
 use maps::Maps;
@@ -61,6 +62,7 @@ pub struct Xdp {
     _lock: Lock,
     shared: Arc<Shared>,
     answering: Answering,
+    routes: Mutex<routes::Mirror>,
     clock: Arc<dyn Clock>,
     listeners: OwnedFd,
     reasons: PerCpuArray<MapData, Count>,
@@ -90,6 +92,7 @@ impl Xdp {
         let rule_hits = PerCpuArray::try_from(taken(&mut loaded, names::RULE_HITS)?).map_err(refused)?;
         let hits = HashMap::try_from(taken(&mut loaded, names::HITS)?).map_err(refused)?;
         let seen = HashMap::try_from(taken(&mut loaded, names::SEEN)?).map_err(refused)?;
+        let routes = routes::Mirror::open(taken(&mut loaded, names::ROUTES)?)?;
         let earlier = backing.newest();
         let answering = Answering::install(&mut loaded, &config.answers, &folder)?;
         let programs = attach::Programs {
@@ -119,6 +122,7 @@ impl Xdp {
             _lock: lock,
             shared,
             answering,
+            routes: Mutex::new(routes),
             clock,
             listeners,
             reasons,
@@ -145,6 +149,14 @@ impl Xdp {
         if !links().are_ours() && !self.watch.as_ref().is_some_and(|watch| watch.run(Links::in_force)) {
             links().in_force();
         }
+    }
+
+    /// Mirrors the routes if the rules ask for the way back.
+    fn follow_routes(&self, rules: &RuleSet) -> Result<(), Error> {
+        if rules.options.reverse_path == ReversePath::Off && !rules.options.own_source {
+            return Ok(());
+        }
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner).refresh()
     }
 
     /// The verdict on a frame that comes in by this interface, as user space computes it over the same memory: it knows
@@ -307,6 +319,8 @@ impl PacketFilter for Xdp {
     }
 
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
+        // Before the rules ask for them.
+        self.follow_routes(&rules)?;
         self.shared.set_rules(rules, within)?;
         self.answering.follow(&self.shared.rule_set());
         Ok(())
@@ -328,7 +342,9 @@ impl PacketFilter for Xdp {
 
     fn tick(&self) -> Result<bool, Error> {
         let back = self.shared.tick()?;
-        self.answering.follow(&self.shared.rule_set());
+        let rules = self.shared.rule_set();
+        self.answering.follow(&rules);
+        self.follow_routes(&rules)?;
         Ok(back)
     }
 

@@ -79,7 +79,7 @@ pub(super) fn wait(changes: BorrowedFd<'_>, pipe: BorrowedFd<'_>, limit: Duratio
     nix::unistd::read(pipe, &mut scrap) != Ok(0)
 }
 
-fn netlink(groups: u32) -> io::Result<OwnedFd> {
+pub(super) fn netlink(groups: u32) -> io::Result<OwnedFd> {
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
@@ -127,7 +127,7 @@ fn programs_in(answer: &[u8]) -> Vec<u32> {
 }
 
 /// `struct nlattr` one after the other, each at a multiple of four bytes (netlink(7)).
-struct Attributes<'a>(&'a [u8]);
+pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
