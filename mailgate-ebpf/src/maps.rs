@@ -62,6 +62,8 @@ pub static TRACE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 pub struct Scratch {
     /// See [`forget`].
     pub word: u64,
+    /// Not 0 while `ingress` asks for a socket: that runs `steer` too, for a packet that is no new connection.
+    pub asking: u64,
     /// The packet as parsed.
     pub packet: Packet,
     /// The verdict.

@@ -26,6 +26,10 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
         return SK_PASS;
     }
     let Some(scratch) = scratch(1) else { return SK_PASS };
+    // SAFETY: a present value of this processor.
+    if unsafe { (&raw const (*scratch).asking).read_volatile() } != 0 {
+        return SK_PASS;
+    }
     let slot = Slot::current();
     let Some(rules) = slot.rules() else { return SK_PASS };
     let (family, source, set) = match asked.family {

@@ -201,13 +201,19 @@ fn talks(ctx: &XdpContext, packet: &Packet) -> bool {
     let ctx = ctx.as_ptr();
     let tuple = &raw mut tuple;
     let is_udp = packet.protocol == UDP;
-    // SAFETY: the tuple is as long as said. -1 stands for the network namespace of the interface.
+    let Some(steers) = scratch(1) else { return false };
+    // SAFETY: the place is this processor's; `steer` runs inside the lookup, on the same processor. The tuple is as long
+    // as said. -1 stands for the network namespace of the interface.
     let socket: *mut bpf_sock = unsafe {
-        if is_udp {
+        let asking = &raw mut (*steers).asking;
+        asking.write_volatile(1);
+        let socket = if is_udp {
             bpf_sk_lookup_udp(ctx, tuple, size, u64::MAX, 0)
         } else {
             bpf_skc_lookup_tcp(ctx, tuple, size, u64::MAX, 0)
-        }
+        };
+        asking.write_volatile(0);
+        socket
     };
     if socket.is_null() {
         return false;
