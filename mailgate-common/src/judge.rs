@@ -8,7 +8,10 @@ use crate::lookup6::lookup6;
 use crate::packet::{Family, Fragment, Packet, TCP, UDP, parse};
 use crate::reason::Reason;
 use crate::ruleset::{COOKIE_PORTS, Facts, NO_RULE, Words, head, is_ruleset, option};
-use crate::scrub::{is_martian, scrub};
+use crate::scrub::{is_land, is_martian, scrub};
+
+/// The loopback interface has this number in every network namespace. There our own addresses talk to each other.
+const LOOPBACK: u32 = 1;
 
 /// What the verdict needs to know besides the packet.
 pub trait World {
@@ -211,6 +214,12 @@ fn dishonest<W: World>(world: &W, packet: &Packet, options: u64) -> Option<Reaso
         && let Some(reason) = scrub(packet)
     {
         return Some(reason);
+    }
+    if world.interface() == LOOPBACK {
+        return None;
+    }
+    if options & option::SCRUB != 0 && is_land(packet) {
+        return Some(Reason::Land);
     }
     if options & option::MARTIANS != 0 && is_martian(packet) {
         return Some(Reason::Martian);

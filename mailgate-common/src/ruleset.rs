@@ -17,6 +17,8 @@ pub const NO_RULE: u32 = RULES;
 pub const INTERFACES: u32 = 64;
 /// Ports that can be answered with SYN cookies.
 pub const COOKIE_PORTS: u32 = 4;
+/// Ports where mail is received, at most.
+pub const RECEPTION_PORTS: u32 = 8;
 
 /// Memory that holds a ruleset.
 pub trait Words {
@@ -46,6 +48,8 @@ pub mod head {
     pub const COOKIES: u32 = 7;
     /// Rules of each action, in the order of [`crate::Action`]: pass, drop, reject, tarpit, greylist.
     pub const ACTIONS: u32 = 8;
+    /// Reception ports: two words of four each, 0 for none.
+    pub const RECEPTION: u32 = 13;
 }
 
 /// Bits of [`head::OPTIONS`].
@@ -133,6 +137,17 @@ pub const fn port_word(protocol: u8, port: u16) -> u32 {
 #[inline(always)]
 pub fn is_ruleset<W: Words>(rules: &W) -> bool {
     rules.word(head::MAGIC_WORD) == head::MAGIC
+}
+
+/// Is mail received on this port?
+#[inline(always)]
+pub fn is_reception<W: Words>(rules: &W, port: u16) -> bool {
+    let mut found = false;
+    for n in 0..RECEPTION_PORTS {
+        let ports = rules.word(head::RECEPTION + n / 4);
+        found |= port != 0 && (ports >> (16 * (n % 4))) as u16 == port;
+    }
+    found
 }
 
 /// What rules look at, besides tables.

@@ -3,13 +3,17 @@
 use crate::packet::{Address, Family, Fragment, Packet, TCP, UDP, flags};
 use crate::reason::Reason;
 
+/// Does it say that it comes from where it goes to? On every interface but loopback that is an attack.
+#[inline(always)]
+#[must_use]
+pub fn is_land(packet: &Packet) -> bool {
+    packet.source.low == packet.destination.low && packet.source.high == packet.destination.high
+}
+
 /// Why this packet is not honest, if it is not.
 #[inline(always)]
 #[must_use]
 pub fn scrub(packet: &Packet) -> Option<Reason> {
-    if packet.source.low == packet.destination.low && packet.source.high == packet.destination.high {
-        return Some(Reason::Land);
-    }
     if let Some(reason) = fragments(packet) {
         return Some(reason);
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::programs::SkLookupContext;
-use mailgate_common::ruleset::{Words as _, head, option};
+use mailgate_common::ruleset::{Words as _, head, is_reception, option};
 use mailgate_common::{
     Action, Address, Facts, LISTENER_EDGE, LISTENER_RECEPTION, Reason, decide, lookup4, lookup6, setting,
 };
@@ -53,8 +53,9 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     match decide(&rules, set, &facts, |matched| forget(scratch, matched)).action {
         Some(Action::Pass) => {
             crate::seen::note(asked, set);
-            // Whoever is bound to the port is reception when we have no listener for it.
-            if LISTENERS.redirect_sk_lookup(ctx, LISTENER_RECEPTION + family, 0).is_ok() {
+            if is_reception(&rules, facts.port) {
+                // Whoever is bound to the port is reception when we have no listener for it.
+                let _ = LISTENERS.redirect_sk_lookup(ctx, LISTENER_RECEPTION + family, 0);
                 count(Reason::SteeredReception, 0);
             }
             SK_PASS

@@ -16,8 +16,6 @@ const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 /// Packets over all rulesets.
 const PACKETS: usize = 100_000;
-/// `BPF_PROG_TEST_RUN` says that packets come in by loopback.
-const LOOPBACK: u32 = 1;
 /// What it takes at least: an Ethernet header.
 const LEAST: usize = 14;
 
@@ -53,8 +51,10 @@ fn kernel_and_user_space_judge_a_hundred_thousand_mutated_packets_alike() {
             let mut met = std::collections::BTreeMap::new();
             for round in 0..10 {
                 filter.set_rules(rules(round, &mut random), None)?;
+                // The last of them come in by loopback, where own addresses are no offence.
+                let interface = if round == 9 { 1 } else { nix::net::if_::if_nametoindex("v0")? };
                 for _ in 0..PACKETS / 10 {
-                    *met.entry(compare(&filter, &mut random)?.name()).or_insert(0_u32) += 1;
+                    *met.entry(compare(&filter, interface, &mut random)?.name()).or_insert(0_u32) += 1;
                 }
             }
             filter.detach()?;
@@ -79,12 +79,14 @@ fn kernel_and_user_space_judge_a_hundred_thousand_mutated_packets_alike() {
 }
 
 /// One packet through both; the reason they agree on.
-fn compare(filter: &Xdp, random: &mut Random) -> Result<Reason> {
+fn compare(filter: &Xdp, interface: u32, random: &mut Random) -> Result<Reason> {
     let frame = mutated(random);
-    let want = filter.judge(&frame, LOOPBACK);
+    let want = filter.judge(&frame, interface);
     let reason_before = filter.counter(want.reason);
     let rule_before = filter.rule_count(want.rule);
-    let (verdict, _) = sys::test_run(filter.program("ingress")?.as_fd(), &frame, &mut [], 1)
+    // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    let mut context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes).concat();
+    let (verdict, _) = sys::test_run(filter.program("ingress")?.as_fd(), &frame, &mut context, 1)
         .with_context(|| format!("{frame:02x?}"))?;
     let agrees = match want.act {
         Act::Pass => verdict == XDP_PASS,

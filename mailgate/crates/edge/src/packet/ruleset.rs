@@ -4,8 +4,8 @@ use mailgate_common::Action;
 use mailgate_common::limit::LIMIT_WORDS;
 use mailgate_common::packet::{ICMP, ICMP6, TCP, UDP};
 use mailgate_common::ruleset::{
-    COOKIE_PORTS, INTERFACE_TRIES, OTHER_INTERFACES, RULES, head, icmp_word, interface_word, limit_word,
-    option, port_word, protocol_word, table_word,
+    COOKIE_PORTS, INTERFACE_TRIES, OTHER_INTERFACES, RECEPTION_PORTS, RULES, head, icmp_word, interface_word,
+    limit_word, option, port_word, protocol_word, table_word,
 };
 use mailgate_lists::TableName;
 
@@ -59,6 +59,9 @@ pub(super) fn compile(
     }
     for (n, port) in set.cookie_ports.iter().take(COOKIE_PORTS as usize).enumerate() {
         words.or(head::COOKIES, u64::from(*port) << (16 * n));
+    }
+    for (n, port) in (0_u32..).zip(set.reception_ports.iter().take(RECEPTION_PORTS as usize)) {
+        words.or(head::RECEPTION + n / 4, u64::from(*port) << (16 * (n % 4)));
     }
     words.or(head::OPTIONS, options);
     words.or(head::NUMBER, number);
