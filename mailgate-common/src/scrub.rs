@@ -6,7 +6,7 @@ use crate::reason::Reason;
 /// Does it say that it comes from where it goes to? On every interface but loopback that is an attack.
 #[inline(always)]
 #[must_use]
-pub fn is_land(packet: &Packet) -> bool {
+pub(crate) fn is_land(packet: &Packet) -> bool {
     packet.source.low == packet.destination.low && packet.source.high == packet.destination.high
 }
 

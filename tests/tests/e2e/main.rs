@@ -1,7 +1,7 @@
 //! The whole daemon from outside: its ports, its command line, its files.
 //!
 //! Step numbers in the modules are those of docs/architecture.md.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod crash;
 mod edge_only;
