@@ -1,5 +1,6 @@
 //! `[edge]` of the configuration: first contact on port 25.
 
+use mailgate_common::ruleset::RECEPTION_PORTS;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -217,6 +218,16 @@ impl Config {
                 problems.push(problem);
             }
         };
+        let mut ports = self.packet.reception_ports.clone();
+        ports.sort_unstable();
+        ports.dedup();
+        want(
+            ports.len() <= RECEPTION_PORTS as usize,
+            format!(
+                "edge.packet.reception_ports: found {} ports, expected at most {RECEPTION_PORTS}, for example [25]",
+                ports.len()
+            ),
+        );
         let grey = &self.greylist;
         want(
             grey.pass_after < grey.keep_for,

@@ -25,7 +25,7 @@ pub struct Config {
     /// `"/sys/fs/bpf/mailgate"`. Example: `"/run/mailgate/bpf"`.
     pub pin_dir: PathBuf,
     /// Ports where mail is received: tables with actions reject and tarpit, and the choice of the listener, act on
-    /// these. Default `[25]`. Example: `[25, 2525]`.
+    /// these. Default `[25]`, at most 8. Example: `[25, 2525]`.
     pub reception_ports: Vec<u16>,
     /// Whether connections through the loopback interface are given to the listeners too. Default `false`, so that
     /// local programs reach whoever is bound. Example: `true`.

@@ -63,7 +63,7 @@ impl Tracer {
     /// When no filter is pinned, or another trace runs.
     pub fn open(config: &Config, wanted: Wanted) -> Result<Self, Error> {
         let folder = newest(&config.folder())?;
-        let lock = lock(config)?;
+        let lock = lock(&folder)?;
         let failed = |step: &str| {
             let step = format!("{step} under {}", folder.display());
             move |error: aya::maps::MapError| Error::Kernel { step, source: std::io::Error::other(error) }
@@ -125,11 +125,10 @@ fn newest(instance: &Path) -> Result<PathBuf, Error> {
     with_trace.max_by_key(age).ok_or_else(|| Error::NoFilter { folder: instance.to_owned() })
 }
 
-/// Held by the one who traces. On the pins' file system nothing can be locked, so it lies with temporary files.
-fn lock(config: &Config) -> Result<Flock<File>, Error> {
-    let path = std::env::temp_dir().join(format!("mailgate-trace-{}.lock", config.instance));
-    let failed = |source| Error::kernel(format!("lock {}", path.display()), source);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+/// Held by the one who traces: the folder of the version, which belongs to root. The daemon locks that of the instance.
+fn lock(folder: &Path) -> Result<Flock<File>, Error> {
+    let failed = |source| Error::kernel(format!("lock {}", folder.display()), source);
+    let file = File::open(folder).map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => {
             Error::kernel("tracing", std::io::Error::other("another trace runs; end it first"))
