@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use mailgate_common::{Act, Kind, NO_RULE, Reason, parse};
-use mailgate_edge::firewall::{Default as Otherwise, RuleSet};
-use mailgate_edge::packet::{Memory, PacketFilter as _};
+use mailgate_packet::firewall::{Default as Otherwise, RuleSet};
+use mailgate_packet::{Memory, PacketFilter as _};
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use mailgate_edge::firewall::{Options, RuleSet};
-use mailgate_edge::packet::xdp::{Xdp, sys};
-use mailgate_edge::packet::{Answers, Config, Mode, PacketFilter as _};
+use mailgate_packet::firewall::{Options, RuleSet};
+use mailgate_packet::xdp::{Xdp, sys};
+use mailgate_packet::{Answers, Config, Mode, PacketFilter as _};
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 use nix::net::if_::if_nametoindex;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mailgate_accounts::Secret;
 use mailgate_edge::config::Behind;
 use mailgate_edge::foreign::Foreign;
-use mailgate_edge::packet::PacketFilter;
+use mailgate_packet::PacketFilter;
 use mailgate_edge::{Asked, Edge, Given, Query};
 use mailgate_lists::{Lists, TableName};
 use mailgate_model::{Clock, Domain, QueueId, Timestamp};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mailgate_edge::packet;
+use mailgate_packet as packet;
 
 use super::call::{Answer, Call, Failure};
 use crate::cli::exit;

@@ -27,7 +27,7 @@ pub(super) enum Verb {
         port: u16,
         /// tcp, udp, icmp, icmp6 or a number.
         #[arg(long, default_value = "tcp", value_parser = protocol)]
-        protocol: mailgate_edge::firewall::Protocol,
+        protocol: mailgate_packet::firewall::Protocol,
         /// With icmp or icmp6: the type.
         #[arg(long, default_value_t = 8)]
         icmp_type: u8,
@@ -72,8 +72,8 @@ pub(super) enum Verb {
     },
 }
 
-fn protocol(text: &str) -> Result<mailgate_edge::firewall::Protocol, String> {
-    mailgate_edge::firewall::protocol(text)
+fn protocol(text: &str) -> Result<mailgate_packet::firewall::Protocol, String> {
+    mailgate_packet::firewall::protocol(text)
 }
 
 impl Verb {

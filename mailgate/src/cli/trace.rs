@@ -71,13 +71,13 @@ pub(super) fn run(_: &Place, _: &Arguments, _: bool) -> Result<(), Failure> {
 
 #[cfg(feature = "ebpf")]
 pub(super) fn run(place: &Place, arguments: &Arguments, json: bool) -> Result<(), Failure> {
-    use mailgate_edge::packet::xdp::trace::{Tracer, Wanted};
+    use mailgate_packet::xdp::trace::{Tracer, Wanted};
 
     let config = place.load()?.edge.packet;
     let names = line::Names::ask(place);
     let wanted = Wanted { all: arguments.all, sample: arguments.sample, rate: arguments.rate };
     let mut file = arguments.pcap.as_deref().map(pcap::Writer::create).transpose()?;
-    let system = |error: mailgate_edge::packet::Error| failure(exit::UNAVAILABLE, error.to_string());
+    let system = |error: mailgate_packet::Error| failure(exit::UNAVAILABLE, error.to_string());
     let mut tracer = Tracer::open(&config, wanted).map_err(system)?;
     let lost = tracer.lost();
     stop::on_signals()?;
@@ -108,7 +108,7 @@ pub(super) fn run(place: &Place, arguments: &Arguments, json: bool) -> Result<()
 }
 
 #[cfg(feature = "ebpf")]
-fn is_wanted(arguments: &Arguments, event: &mailgate_edge::packet::xdp::trace::Traced) -> bool {
+fn is_wanted(arguments: &Arguments, event: &mailgate_packet::xdp::trace::Traced) -> bool {
     let reason = arguments.reason.is_empty() || arguments.reason.contains(&event.reason.name());
     if arguments.address.is_empty() || !reason {
         return reason;

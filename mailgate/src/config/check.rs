@@ -1,6 +1,6 @@
 //! What no single key can know.
 
-use mailgate_edge::firewall::{Finding, Severity};
+use mailgate_packet::firewall::{Finding, Severity};
 
 use super::file::Config;
 use super::problems::{Problem, Problems, line_in, line_with, tables_named};

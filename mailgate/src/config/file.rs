@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use mailgate_edge::firewall::Surroundings;
+use mailgate_packet::firewall::Surroundings;
 use mailgate_model::Domain;
 use serde::Deserialize;
 
@@ -26,7 +26,7 @@ pub struct Config {
     /// `[edge]`: first contact.
     pub edge: mailgate_edge::Config,
     /// `[firewall]`: what reaches this host besides, and who may always.
-    pub firewall: mailgate_edge::firewall::Config,
+    pub firewall: mailgate_packet::firewall::Config,
     /// `[smtp]`: reception and submission.
     pub smtp: mailgate_smtp::Config,
     /// `[accounts]`: where mailboxes are and how logins are treated.
@@ -62,7 +62,7 @@ impl Default for Config {
             net: mailgate_net::Config::default(),
             lists: mailgate_lists::Config::default(),
             edge: mailgate_edge::Config::default(),
-            firewall: mailgate_edge::firewall::Config::default(),
+            firewall: mailgate_packet::firewall::Config::default(),
             smtp: mailgate_smtp::Config::default(),
             accounts: mailgate_accounts::Config::default(),
             queue: mailgate_queue::Config::default(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mailgate_edge::Edge;
 use mailgate_edge::foreign::{self, Foreign};
-use mailgate_edge::packet::Where;
+use mailgate_packet::Where;
 use mailgate_model::IdGenerator;
 
 use super::ground::Ground;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_edge::firewall::{Control, Parts};
-use mailgate_edge::packet::PacketFilter;
+use mailgate_packet::firewall::{Control, Parts};
+use mailgate_packet::PacketFilter;
 use mailgate_model::Clock;
 use tokio_util::sync::CancellationToken;
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::config::{Behind, Mode};
-use mailgate_edge::firewall::{Control, Unknown};
-use mailgate_edge::packet::{self, PacketFilter};
+use mailgate_packet::firewall::{Control, Unknown};
+use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::Lists;
 use mailgate_model::{Clock, Domain};
 use mailgate_net::{Resolver, SystemClock, Tls};

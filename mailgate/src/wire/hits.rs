@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_edge::packet::{self, PacketFilter};
+use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::{Hit, Lists};
 use mailgate_model::Clock;
 use tokio_util::sync::CancellationToken;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mailgate_access::imap;
 use mailgate_edge::Edge;
-use mailgate_edge::packet::{Listeners, PacketFilter, Where};
+use mailgate_packet::{Listeners, PacketFilter, Where};
 use mailgate_model::{Client, Clock, IdGenerator, Service, SessionId};
 use mailgate_net::{Limits, Stream, Tls};
 use tokio::net::{TcpListener, TcpStream};

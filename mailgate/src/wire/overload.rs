@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mailgate_edge::overload::{InForce, Overload, Parts};
-use mailgate_edge::packet::PacketFilter;
+use mailgate_packet::overload::{InForce, Overload, Parts};
+use mailgate_packet::PacketFilter;
 use mailgate_lists::Lists;
 use mailgate_model::Clock;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_edge::packet::{self, PacketFilter};
+use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::Change;
 use mailgate_model::{Clock, Permanence};
 use tokio::sync::{mpsc, oneshot};
@@ -83,7 +83,7 @@ async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> Option<boo
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use mailgate_edge::packet::{Applied, Error, Memory, Status, Verdict};
+    use mailgate_packet::{Applied, Error, Memory, Status, Verdict};
     use mailgate_lists::{Action, Entry, Snapshot, Table, TableName};
     use mailgate_model::ManualClock;
 

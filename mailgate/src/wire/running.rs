@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::Edge;
-use mailgate_edge::firewall::Control;
+use mailgate_packet::firewall::Control;
 use mailgate_edge::foreign::Foreign;
-use mailgate_edge::packet::{PacketFilter, Where};
+use mailgate_packet::{PacketFilter, Where};
 use mailgate_lists::Lists;
 use mailgate_model::{Address, Clock, Domain};
 use mailgate_queue::Queue;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use mailgate_common::answer::Answered;
-use mailgate_edge::packet::xdp::sys;
-use mailgate_edge::packet::{Answers, Mode};
+use mailgate_packet::xdp::sys;
+use mailgate_packet::{Answers, Mode};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{MX, Scene, clients as connect, connections, raise_file_limit};

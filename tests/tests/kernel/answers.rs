@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use mailgate_common::answer::Answered;
-use mailgate_edge::packet::xdp::{Xdp, sys};
-use mailgate_edge::packet::{Answers, Config, PacketFilter as _, State};
+use mailgate_packet::xdp::{Xdp, sys};
+use mailgate_packet::{Answers, Config, PacketFilter as _, State};
 
 use crate::segments::{ACK, FIN, OURS4, OURS6, PSH, RST, SYN, Segment, read};
 use crate::station::{config, missing, namespace, open};

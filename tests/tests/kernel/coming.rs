@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_edge::packet::xdp::sys;
-use mailgate_edge::packet::{Config, PacketFilter as _};
+use mailgate_packet::xdp::sys;
+use mailgate_packet::{Config, PacketFilter as _};
 use mailgate_tests::{Namespace, until};
 
 use crate::station::{config, missing, namespace, open, pins, ways};
@@ -13,7 +13,7 @@ use crate::station::{config, missing, namespace, open, pins, ways};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Opens the filter inside, its watch included.
-fn inside(namespace: &Namespace, config: Config) -> mailgate_edge::packet::xdp::Xdp {
+fn inside(namespace: &Namespace, config: Config) -> mailgate_packet::xdp::Xdp {
     let (give, take) = std::sync::mpsc::channel();
     namespace
         .within(move || -> Result<()> {

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use mailgate_common::answer::Answered;
-use mailgate_edge::firewall::{RuleSet, SynCookies};
-use mailgate_edge::packet::{Config, PacketFilter as _};
+use mailgate_packet::firewall::{RuleSet, SynCookies};
+use mailgate_packet::{Config, PacketFilter as _};
 use mailgate_tests::held::polling;
 use mailgate_tests::{Namespace, Network};
 

@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use mailgate_common::{Act, Action, Kind, NO_RULE, Reason};
-use mailgate_edge::firewall::{Default as Otherwise, Protocol, Rule, RuleSet, TableMatch};
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::{Xdp, sys};
+use mailgate_packet::firewall::{Default as Otherwise, Protocol, Rule, RuleSet, TableMatch};
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::{Xdp, sys};
 
 use crate::frames::Frame;
 use crate::station::{config, missing, name, namespace, open, tables};

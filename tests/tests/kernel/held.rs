@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
 use mailgate_common::answer::Answered;
-use mailgate_edge::firewall::RuleSet;
-use mailgate_edge::packet::{Answers, Listeners, Mode, PacketFilter as _};
+use mailgate_packet::firewall::RuleSet;
+use mailgate_packet::{Answers, Listeners, Mode, PacketFilter as _};
 use mailgate_tests::held::{EVIL, MX, Scene, clients, connections, greeted, listed, raise_file_limit};
 use mailgate_tests::until;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_edge::packet::nft::Nft;
-use mailgate_edge::packet::{Backend, Config, Error, Listeners, PacketFilter as _, Where};
+use mailgate_packet::nft::Nft;
+use mailgate_packet::{Backend, Config, Error, Listeners, PacketFilter as _, Where};
 use mailgate_lists::Change;
 use mailgate_model::ManualClock;
 use mailgate_tests::{Namespace, Network, until};
@@ -221,7 +221,7 @@ fn where_our_programs_cannot_be_attached_nftables_is_next_and_each_takes_over_fr
             let other = open(&Config { instance: "other".into(), ..config() })?;
             let ours = Config { run_dir: run_dir.clone(), ..config() };
             let clock = || Arc::new(ManualClock::default());
-            let filter = mailgate_edge::packet::open(&ours, clock())?;
+            let filter = mailgate_packet::open(&ours, clock())?;
             let status = filter.status();
             assert_eq!(status.acts, Where::Nft);
             let reason = status.reason.unwrap_or_default();
@@ -232,7 +232,7 @@ fn where_our_programs_cannot_be_attached_nftables_is_next_and_each_takes_over_fr
             drop(other);
 
             let count = |run_dir: &Path| std::fs::read_dir(run_dir).map_or(0, Iterator::count);
-            let filter = mailgate_edge::packet::open(&ours, clock())?;
+            let filter = mailgate_packet::open(&ours, clock())?;
             assert_eq!(filter.status().acts, Where::Kernel);
             assert_eq!(count(&run_dir), 1, "the table stays until ours are filled");
             filter.apply(vec![tables(&[], &["198.18.3.0/24"], &[], &[])])?;
@@ -240,14 +240,14 @@ fn where_our_programs_cannot_be_attached_nftables_is_next_and_each_takes_over_fr
             drop(filter);
 
             let nft = Config { backend: Backend::Nft, ..ours.clone() };
-            let filter = mailgate_edge::packet::open(&nft, clock())?;
+            let filter = mailgate_packet::open(&nft, clock())?;
             assert!(ours.folder().exists(), "the programs stay until the table is filled");
             filter.apply(vec![tables(&[], &["198.18.3.0/24"], &[], &[])])?;
             assert!(!ours.folder().exists(), "then they go");
             drop(filter);
 
             let memory = Config { backend: Backend::Memory, ..ours };
-            assert_eq!(mailgate_edge::packet::open(&memory, clock())?.status().acts, Where::Memory);
+            assert_eq!(mailgate_packet::open(&memory, clock())?.status().acts, Where::Memory);
             assert_eq!(count(&run_dir), 0, "switched off: nothing stays");
             Ok(())
         })

@@ -4,8 +4,8 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use mailgate_common::{Kind, Reason};
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::{Xdp, sys};
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::{Xdp, sys};
 use mailgate_lists::{Action, Change};
 
 use crate::frames::Frame;

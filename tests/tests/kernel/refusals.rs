@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::sys;
-use mailgate_edge::packet::{Config, Error, Where};
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::sys;
+use mailgate_packet::{Config, Error, Where};
 use mailgate_model::ManualClock;
 
 use crate::station::{config, missing, namespace, open, tables, ways};
@@ -39,9 +39,9 @@ fn a_program_of_somebody_else_is_left_alone_and_named_with_its_owner() {
                 "take v0 out of edge.packet.interfaces",
             ];
             contains(&error, &expected);
-            let alone = Config { backend: mailgate_edge::packet::Backend::Ebpf, ..config() };
+            let alone = Config { backend: mailgate_packet::Backend::Ebpf, ..config() };
             let status =
-                mailgate_edge::packet::open(&alone, Arc::new(ManualClock::default()))?.status();
+                mailgate_packet::open(&alone, Arc::new(ManualClock::default()))?.status();
             assert_eq!(status.acts, Where::Memory);
             contains(&status.reason.unwrap_or_default(), &expected[..1]);
             assert!(!config().folder().exists(), "nothing of ours stays");
@@ -92,7 +92,7 @@ fn the_same_instance_twice_is_refused_and_the_first_goes_on() {
             first.apply(vec![tables(&[], &["198.18.3.0/24"], &[], &[])])?;
             let off = Config { interfaces: Vec::new(), ..config() };
             for again in [config(), off] {
-                let error = mailgate_edge::packet::open(&again, Arc::new(ManualClock::default()))
+                let error = mailgate_packet::open(&again, Arc::new(ManualClock::default()))
                     .err()
                     .expect("it is in use");
                 assert!(matches!(error, Error::Held { .. }), "{error}");
@@ -100,15 +100,15 @@ fn the_same_instance_twice_is_refused_and_the_first_goes_on() {
                 contains(&error.to_string(), &[&process, "edge.packet.instance"]);
             }
             let config = config();
-            assert!(matches!(mailgate_edge::packet::xdp::remove(&config), Err(Error::Held { .. })));
+            assert!(matches!(mailgate_packet::xdp::remove(&config), Err(Error::Held { .. })));
             assert_eq!(ways(&first), [("v0".to_owned(), "native")]);
             let frame = crate::frames::Frame::tcp(25).ip("198.18.3.1").ethernet();
             let (verdict, _) = sys::test_run(first.program("ingress")?.as_fd(), &frame, &mut [], 1)?;
             assert_eq!(verdict, 1, "its tables are in force");
             drop(first);
-            assert!(mailgate_edge::packet::xdp::remove(&config)?, "nobody uses it any more");
+            assert!(mailgate_packet::xdp::remove(&config)?, "nobody uses it any more");
             assert!(!config.folder().exists());
-            assert!(!mailgate_edge::packet::xdp::remove(&config)?, "there is nothing to remove");
+            assert!(!mailgate_packet::xdp::remove(&config)?, "there is nothing to remove");
             Ok(())
         })
         .unwrap();
@@ -149,7 +149,7 @@ fn a_driver_that_cannot_is_attached_to_behind_it_with_its_reason_and_refused_whe
     namespace.ip("link set v1 mtu 9000").unwrap();
     namespace
         .within(|| -> Result<()> {
-            let automatic = Config { mode: mailgate_edge::packet::Mode::Auto, ..config() };
+            let automatic = Config { mode: mailgate_packet::Mode::Auto, ..config() };
             let filter = open(&automatic)?;
             assert_eq!(ways(&filter), [("v0".to_owned(), "generic")]);
             let reason = filter.status().interfaces[0].reason.clone().unwrap_or_default();

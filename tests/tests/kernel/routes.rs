@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use mailgate_common::Reason;
-use mailgate_edge::firewall::{ReversePath, RuleSet};
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::{Xdp, sys};
+use mailgate_packet::firewall::{ReversePath, RuleSet};
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::{Xdp, sys};
 
 use crate::frames::Frame;
 use crate::station::{config, missing, namespace, open, tables};

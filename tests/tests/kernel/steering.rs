@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use anyhow::Result;
 use mailgate_common::Reason;
-use mailgate_edge::packet::{Config, Listeners, PacketFilter as _};
+use mailgate_packet::{Config, Listeners, PacketFilter as _};
 use mailgate_tests::Network;
 
 use crate::station::{config, missing, open, tables};

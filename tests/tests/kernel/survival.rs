@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Result;
-use mailgate_edge::packet::xdp::sys;
-use mailgate_edge::packet::{Config, Mode, PacketFilter as _, Where};
+use mailgate_packet::xdp::sys;
+use mailgate_packet::{Config, Mode, PacketFilter as _, Where};
 use mailgate_model::ManualClock;
 use mailgate_tests::Network;
 
@@ -68,7 +68,7 @@ fn pinned_filter_keeps_its_verdicts_without_us_and_the_next_start_replaces_it() 
     let off = Config { mode: Mode::Off, ..there };
     mx.within(move || -> Result<()> {
         let clock = std::sync::Arc::new(ManualClock::default());
-        let filter = mailgate_edge::packet::open(&off, clock)?;
+        let filter = mailgate_packet::open(&off, clock)?;
         assert_eq!(filter.status().acts, Where::Memory);
         assert!(!Path::new("/sys/fs/bpf/mailgate").exists(), "no pin is left");
         Ok(())

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::{Xdp, sys};
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::{Xdp, sys};
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table};
 
 use crate::frames::Frame;

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_edge::packet::{Config, PacketFilter as _};
+use mailgate_packet::{Config, PacketFilter as _};
 use mailgate_tests::{Daemon, Network, until};
 
 use crate::station::{config, missing, open, tables};

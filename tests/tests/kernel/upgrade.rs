@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_edge::packet::xdp::{Xdp, sys};
-use mailgate_edge::packet::{Config, Mode, PacketFilter as _};
+use mailgate_packet::xdp::{Xdp, sys};
+use mailgate_packet::{Config, Mode, PacketFilter as _};
 use mailgate_tests::{Namespace, Network, until};
 
 use crate::station::{config, missing, open, pins, tables, ways};

@@ -145,13 +145,13 @@ fn a_table_that_counts_shows_what_the_kernel_counted_once_and_also_while_no_daem
 fn detach(mx: &Namespace, folder: &std::path::Path) {
     let instance = instance(folder);
     mx.within(move || {
-        let config = mailgate_edge::packet::Config {
+        let config = mailgate_packet::Config {
             interfaces: vec!["eth0".to_owned()],
             instance,
-            mode: mailgate_edge::packet::Mode::Off,
+            mode: mailgate_packet::Mode::Off,
             ..Default::default()
         };
-        mailgate_edge::packet::xdp::remove(&config)?;
+        mailgate_packet::xdp::remove(&config)?;
         Ok(())
     })
     .unwrap();

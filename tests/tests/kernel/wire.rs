@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_edge::packet::PacketFilter as _;
+use mailgate_packet::PacketFilter as _;
 use mailgate_lists::Change;
 use mailgate_tests::{Namespace, Network, Node};
 
@@ -44,7 +44,7 @@ fn native_xdp_makes_a_listed_host_unable_to_connect_while_another_connects() {
     let _listeners = listening(mx);
     let (give, take) = mpsc::channel();
     mx.within(move || -> Result<()> {
-        let filter = open(&mailgate_edge::packet::Config { interfaces: vec!["eth0".into()], ..config() })?;
+        let filter = open(&mailgate_packet::Config { interfaces: vec!["eth0".into()], ..config() })?;
         assert_eq!(ways(&filter), [("eth0".to_owned(), "native")]);
         give.send(filter)?;
         Ok(())

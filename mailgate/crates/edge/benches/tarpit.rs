@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailgate_edge::packet::{self, Applied, PacketFilter, Verdict};
+use mailgate_packet as packet;
+use mailgate_packet::{Applied, PacketFilter, Verdict};
 use mailgate_edge::{Config, Edge, Handoff, Handover, Parts};
 use mailgate_lists::{Action, Change, TableName};
 use mailgate_model::{Client, Domain, IdGenerator};

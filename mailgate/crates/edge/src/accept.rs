@@ -17,7 +17,7 @@ use crate::config::{Behind, Config};
 use crate::greylist;
 use crate::handoff::{Handoff, Handover};
 use crate::limits::Places;
-use crate::packet::PacketFilter;
+use mailgate_packet::PacketFilter;
 use crate::reply;
 use crate::statistics::{Counters, Statistics};
 use crate::tarpit::{self, About, Held, Tarpit, Why};

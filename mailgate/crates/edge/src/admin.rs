@@ -184,7 +184,7 @@ impl Edge {
                 count += usize::from(self.greylist.forget_trap_address(&asked.what));
             }
         } else {
-            let network = config::network(&asked.what).map_err(Error::Asked)?;
+            let network = mailgate_packet::network(&asked.what).map_err(Error::Asked)?;
             if wants(Kind::Passed) {
                 count += usize::from(self.greylist.forget_peer(network, PeerKind::Passed));
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use mailgate_common::packet::{ICMP, ICMP6, TCP, UDP, flags};
 use mailgate_common::{Address, Family, Fragment, Packet, parse};
-use mailgate_edge::packet::xdp::trace::Traced;
+use mailgate_packet::xdp::trace::Traced;
 use serde_json::{Value, json};
 
 use crate::admin::{self, Answer, Call};

@@ -7,7 +7,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use mailgate_common::event::SNAP;
-use mailgate_edge::packet::xdp::trace::Traced;
+use mailgate_packet::xdp::trace::Traced;
 use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};

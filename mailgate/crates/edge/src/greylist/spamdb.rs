@@ -180,7 +180,7 @@ fn grey(rest: &str) -> Option<Read> {
     let mut numbers = numbers.split('|');
     let (first, _pass, expires) = (time(numbers.next()?)?, time(numbers.next()?)?, time(numbers.next()?)?);
     let (blocked, passed) = (count(numbers.next()?)?, count(numbers.next()?)?);
-    let ip = config::network(ip).ok()?.addr();
+    let ip = mailgate_packet::network(ip).ok()?.addr();
     let reverse = ReversePath::try_from(reverse_path.to_owned()).ok()?;
     let forward = ForwardPath::try_from(forward_path.to_owned()).ok()?;
     let said = Said {
@@ -200,7 +200,7 @@ fn grey(rest: &str) -> Option<Read> {
 
 fn white(rest: &str) -> Option<Read> {
     let mut fields = rest.split('|');
-    let network = config::network(fields.next()?).ok()?;
+    let network = mailgate_packet::network(fields.next()?).ok()?;
     let empty = fields.next()?.is_empty() && fields.next()?.is_empty();
     let peer = Peer {
         kind: PeerKind::Passed,
@@ -216,7 +216,7 @@ fn white(rest: &str) -> Option<Read> {
 
 fn trapped(rest: &str, now: Timestamp) -> Option<Read> {
     let (network, expires) = rest.split_once('|')?;
-    let network = config::network(network).ok()?;
+    let network = mailgate_packet::network(network).ok()?;
     let peer = Peer {
         kind: PeerKind::Trapped,
         origin: Origin::Learned,

@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::packet::{self, Applied, PacketFilter, Verdict};
+use mailgate_packet as packet;
+use mailgate_packet::{Applied, PacketFilter, Verdict};
 use crate::{Config, Edge, Handoff, Handover, Parts, Statistics};
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);

@@ -22,7 +22,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mailgate_edge::packet::PacketFilter as _;
+use mailgate_packet::PacketFilter as _;
 use mailgate_lists::Action;
 
 use crate::addresses::{Random, Shape, host, reload};

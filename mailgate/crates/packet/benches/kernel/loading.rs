@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Instant;
 
-use mailgate_edge::packet::PacketFilter as _;
-use mailgate_edge::packet::xdp::Xdp;
+use mailgate_packet::PacketFilter as _;
+use mailgate_packet::xdp::Xdp;
 use mailgate_lists::{Action, Change, Entry};
 
 use crate::Result;

@@ -11,7 +11,7 @@ use mailgate_model::Timestamp;
 
 use super::{Limited, Listing, Policy};
 use crate::firewall::{Limit, Origin, PROTECTED, Rule};
-use crate::packet::PacketFilter;
+use crate::PacketFilter;
 
 /// See the module.
 pub struct InForce {

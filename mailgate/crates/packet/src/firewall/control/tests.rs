@@ -2,7 +2,7 @@ use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 
 use super::*;
-use crate::packet::Memory;
+use crate::Memory;
 
 const START: Timestamp = Timestamp::from_secs(1_795_233_600);
 

@@ -1,7 +1,15 @@
-//! The packet filter: the tables of `lists`, compiled for the kernel or for the same lookup in user space.
+//! The packet filter: the tables of `lists` and the rules of `[firewall]`, compiled for the kernel or for the same
+//! lookup in user space.
 //!
-//! [`open`] tries the kernel (an XDP program per interface, one `sk_lookup` program), then nftables, and falls back to
-//! memory, saying why. All sides run the same lookup and `mailgate_common::decide` over the same words.
+//! **Purpose**: decide by address, port and flags what becomes of a packet, before anything of the mail service sees it.
+//! **In**: tables from `lists`, rules, connection counts, routes. **Out**: verdicts in the kernel, counters, events.
+//! **Trust**: every packet is a stranger's. Loading BPF programs needs CAP_BPF and CAP_NET_ADMIN.
+//! **Standards**: pf.conf(5); RFC 791, 8200, 9293 (what is read of a packet), RFC 1812 §5.3.7 (martians), RFC 3704 (uRPF).
+//! **Failure**: fails open. [`open`] tries the kernel (an XDP program per interface, one `sk_lookup` program), then
+//! nftables, and falls back to memory, saying why; all run the same lookup and `mailgate_common::decide`.
+//! **Start reading at**: [`open`], then `engine.rs`, then `firewall/mod.rs`.
+//!
+//! A crate of its own because it alone links aya, maps memory that the kernel reads, and needs `unsafe` for it.
 
 mod answers;
 mod area;
@@ -11,11 +19,14 @@ mod config;
 mod current;
 mod engine;
 mod error;
+pub mod firewall;
 mod generation4;
 mod generation6;
 mod lock;
 mod memory;
+mod network;
 pub mod nft;
+pub mod overload;
 mod plan4;
 mod ruleset;
 mod shadow;
@@ -41,6 +52,7 @@ pub use answers::{Answerer, Answers, HeldConnection, State};
 pub use config::{Backend, Config, Mode};
 pub use error::Error;
 pub use memory::Memory;
+pub use network::{network, networks};
 pub use status::{Counted, How, Interface, Status, Where};
 
 /// What the tables say of a source that connects to reception.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, MapData};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use mailgate_edge::packet::xdp::OBJECT;
+use mailgate_packet::xdp::OBJECT;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, gettid};

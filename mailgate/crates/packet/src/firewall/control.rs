@@ -15,7 +15,7 @@ use super::denies::denies;
 use super::meant::Surroundings;
 use super::protect::{Protected, Trust, Watch};
 use crate::overload::{Overload, SourceRow};
-use crate::packet::{Error, PacketFilter};
+use crate::{Error, PacketFilter};
 
 /// What the control is made of.
 pub struct Parts {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mailgate_edge::firewall::{Default, RuleSet};
-use mailgate_edge::packet::xdp::Xdp;
-use mailgate_edge::packet::{Config, Mode, PacketFilter as _};
+use mailgate_packet::firewall::{Default, RuleSet};
+use mailgate_packet::xdp::Xdp;
+use mailgate_packet::{Config, Mode, PacketFilter as _};
 use mailgate_model::ManualClock;
 
 use crate::Result;

@@ -10,7 +10,7 @@ use aya::programs::Xdp as XdpProgram;
 use aya::programs::xdp::XdpMode;
 use aya::{Ebpf, EbpfLoader};
 use mailgate_common::names;
-use mailgate_edge::packet::xdp::{OBJECT, sys};
+use mailgate_packet::xdp::{OBJECT, sys};
 
 use crate::Result;
 use crate::place::Place;

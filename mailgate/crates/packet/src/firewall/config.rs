@@ -6,7 +6,7 @@ use mailgate_model::Span;
 use serde::{Deserialize, Serialize};
 
 use super::written::{Icmp, Per, PortRange, Protocol, RateLimit, Source};
-use crate::config::networks;
+use crate::network::networks;
 
 /// What becomes of packets that no rule names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mailgate_edge::packet::xdp::Xdp;
-use mailgate_edge::packet::{Config, Mode, PacketFilter as _};
+use mailgate_packet::xdp::Xdp;
+use mailgate_packet::{Config, Mode, PacketFilter as _};
 use mailgate_lists::{Action, Change, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 use nix::sys::resource::{UsageWho, getrusage};
