@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use mailgate_edge::{Config, Edge, Handoff, Handover, Parts, Query, packet};
+use mailgate_edge::{Config, Edge, Handoff, Handover, Parts, Query};
 use mailgate_model::{Clock, Domain, ManualClock, Timestamp};
 use mailgate_store::Greylist;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ async fn edge() -> Arc<Edge> {
         hostname: Domain::parse("mx.example.org").unwrap(),
         content_limit: 1000,
         greylist: Greylist::memory(Arc::clone(&clock)).await.unwrap(),
-        filter: packet::open(&packet::Config::default(), Arc::clone(&clock)),
+        filter: mailgate_packet::open(&mailgate_packet::Config::default(), Arc::clone(&clock)),
         handoff: Arc::new(Nobody),
         tls: None,
         clock,

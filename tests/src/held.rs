@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
+use mailgate_model::ManualClock;
 use mailgate_packet::firewall::{Options, RuleSet};
 use mailgate_packet::xdp::{Xdp, sys};
 use mailgate_packet::{Answers, Config, Mode, PacketFilter as _};
-use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
-use mailgate_model::ManualClock;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 

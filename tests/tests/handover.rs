@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mailgate::wire::ToReception;
 use mailgate_accounts::{Accounts, Secret};
-use mailgate_edge::{Edge, Given, Statistics, packet};
+use mailgate_edge::{Edge, Given, Statistics};
 use mailgate_model::{Address, Client, Domain, IdGenerator, ManualClock, Span, Timestamp};
 use mailgate_msgauth::{Signer, Verifier};
 use mailgate_net::{Resolver, ResolverConfig, Tls, TlsConfig};
@@ -148,7 +148,7 @@ async fn build(
         config,
         hostname,
         greylist: greylist.clone(),
-        filter: packet::open(&packet::Config::default(), Arc::clone(&time)).unwrap(),
+        filter: mailgate_packet::open(&mailgate_packet::Config::default(), Arc::clone(&time)).unwrap(),
         handoff: Arc::new(ToReception::new(server, TaskTracker::new())),
         tls: Some(tls),
         clock: Arc::clone(&time),

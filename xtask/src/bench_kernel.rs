@@ -6,7 +6,8 @@ use crate::ebpf::Programs;
 use crate::{ebpf, setup, shell, toolchain};
 
 /// What is measured is compiled with full optimisation; everything else stays as the other commands built it.
-const MEASURED: &[&str] = &["mailgate-common", "mailgate-model", "mailgate-lists", "mailgate-packet", "ipnet"];
+const MEASURED: &[&str] =
+    &["mailgate-common", "mailgate-model", "mailgate-lists", "mailgate-packet", "ipnet"];
 
 /// Lookups, whole packets, loading, memory.
 ///
@@ -35,7 +36,16 @@ fn run(name: &str, arguments: &[String]) -> Result<()> {
     }
     let object = ebpf::build_with(&toolchain, Programs::FilterAndBench)?;
     let mut cargo = shell::cargo();
-    cargo.args(["test", "--quiet", "--package", "mailgate-packet", "--features", "ebpf", "--bench", "kernel"]);
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "mailgate-packet",
+        "--features",
+        "ebpf",
+        "--bench",
+        "kernel",
+    ]);
     for package in MEASURED {
         for setting in ["opt-level=3", "overflow-checks=false", "debug-assertions=false"] {
             cargo.arg("--config").arg(format!("profile.dev.package.{package}.{setting}"));

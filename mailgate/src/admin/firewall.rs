@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use mailgate_common::{Kind, Reason};
 use mailgate_edge::Edge;
+use mailgate_lists::{Addition, By, How, Lists, TableName};
+use mailgate_model::{Clock, Span};
 use mailgate_packet::firewall::{
     self, Applied, Asked, Consent, Control, Effective, Origin, Otherwise, Protocol,
 };
 use mailgate_packet::overload::SourceRow;
 use mailgate_packet::{RuleRow, Where};
-use mailgate_lists::{Addition, By, How, Lists, TableName};
-use mailgate_model::{Clock, Span};
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Failure};

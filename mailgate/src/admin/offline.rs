@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use mailgate_packet as packet;
-
 use super::call::{Answer, Call, Failure};
 use crate::cli::exit;
 use crate::config::{Config, Place};
@@ -18,9 +16,9 @@ pub fn answer_offline(place: &Place, call: &Call) -> Answer {
     answered.map_or_else(Answer::Failed, Answer::done)
 }
 
-fn detach(config: &packet::Config, dry_run: bool) -> Result<String, Failure> {
-    let system = |error: packet::Error| failure(exit::SYSTEM, error.to_string());
-    let found = packet::leftovers(config).map_err(system)?;
+fn detach(config: &mailgate_packet::Config, dry_run: bool) -> Result<String, Failure> {
+    let system = |error: mailgate_packet::Error| failure(exit::SYSTEM, error.to_string());
+    let found = mailgate_packet::leftovers(config).map_err(system)?;
     if found.is_empty() {
         let instance = &config.instance;
         return Ok(format!("instance {instance} has nothing in the kernel, so there is nothing to take out"));
@@ -29,13 +27,13 @@ fn detach(config: &packet::Config, dry_run: bool) -> Result<String, Failure> {
     if dry_run {
         return Ok(format!("these would go out of the kernel:{listed}"));
     }
-    packet::remove(config).map_err(system)?;
+    mailgate_packet::remove(config).map_err(system)?;
     Ok(format!("out of the kernel:{listed}"))
 }
 
 #[cfg(feature = "ebpf")]
 fn unblock(config: &Config, address: IpAddr) -> Result<String, Failure> {
-    let done = packet::xdp::offline::unblock(&config.edge.packet, address)
+    let done = mailgate_packet::xdp::offline::unblock(&config.edge.packet, address)
         .map_err(|error| failure(exit::SYSTEM, format!("{error}; start a daemon with `mailgate run`")))?;
     if done.is_protected {
         return Ok(format!("{address} is protected: no table keeps it out"));

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use mailgate_packet::firewall::Surroundings;
 use mailgate_model::Domain;
+use mailgate_packet::firewall::Surroundings;
 use serde::Deserialize;
 
 use super::problems::Problem;

@@ -188,8 +188,8 @@ action = \"drop\"
 /// What the rules of the example that follows a pf.conf do, packet by packet.
 #[test]
 fn the_example_for_people_from_openbsd_decides_as_their_pf_conf_but_for_its_flaws() {
-    use mailgate_packet::firewall::{Asked, Effective, Protocol, effective, protocol};
     use mailgate_lists::TableName;
+    use mailgate_packet::firewall::{Asked, Effective, Protocol, effective, protocol};
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/config/openbsd-stack.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let config = parse("openbsd-stack.toml", &text).unwrap();

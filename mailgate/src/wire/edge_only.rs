@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use mailgate_edge::Edge;
 use mailgate_edge::foreign::{self, Foreign};
-use mailgate_packet::Where;
 use mailgate_model::IdGenerator;
+use mailgate_packet::Where;
 
 use super::ground::Ground;
 use super::{Running, listeners};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_packet::firewall::{Control, Parts};
-use mailgate_packet::PacketFilter;
 use mailgate_model::Clock;
+use mailgate_packet::PacketFilter;
+use mailgate_packet::firewall::{Control, Parts};
 use tokio_util::sync::CancellationToken;
 
 use super::system;

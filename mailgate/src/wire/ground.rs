@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::config::{Behind, Mode};
-use mailgate_packet::firewall::{Control, Unknown};
-use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::Lists;
 use mailgate_model::{Clock, Domain};
 use mailgate_net::{Resolver, SystemClock, Tls};
+use mailgate_packet::PacketFilter;
+use mailgate_packet::firewall::{Control, Unknown};
 use mailgate_store::Greylist;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -68,10 +68,10 @@ impl Ground {
             Mode::Off => Unknown::Pass,
         };
         let behaviour = (config.edge.behind == Behind::Foreign).then_some(unknown);
-        let asked = packet::Config { behaviour, ..config.edge.packet.clone() };
+        let asked = mailgate_packet::Config { behaviour, ..config.edge.packet.clone() };
         let mut packets = hits::with_room(config, asked);
         packets.answers = packets.answers.greeting_as(&hostname);
-        let filter = packet::open(&packets, Arc::clone(&clock)).map_err(system)?;
+        let filter = mailgate_packet::open(&packets, Arc::clone(&clock)).map_err(system)?;
         let control = firewall::start(config, &filter, &clock)?;
         tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
         let standings = behaviour.and_then(|_| Standings::begin(&greylist, &filter, &clock));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::{Hit, Lists};
 use mailgate_model::Clock;
+use mailgate_packet::PacketFilter;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const COUNTED_SOURCES: u32 = 1 << 18;
 
 /// The configuration of the filter, with room for counts if any table counts.
-pub(super) fn with_room(config: &Config, mut packet: packet::Config) -> packet::Config {
+pub(super) fn with_room(config: &Config, mut packet: mailgate_packet::Config) -> mailgate_packet::Config {
     if packet.counted_sources == 0 && counts(config) {
         packet.counted_sources = COUNTED_SOURCES;
     }
@@ -27,8 +27,8 @@ pub(super) fn with_room(config: &Config, mut packet: packet::Config) -> packet::
 
 /// What the kernel has counted. Blocks for as long as reading a map of the kernel takes.
 pub(crate) fn hits(filter: &dyn PacketFilter) -> Vec<Hit> {
-    let hit = |hit: packet::Hit| {
-        let packet::Hit { source, packets, bytes, last } = hit;
+    let hit = |hit: mailgate_packet::Hit| {
+        let mailgate_packet::Hit { source, packets, bytes, last } = hit;
         Hit { source, packets, bytes, last }
     };
     filter.hits().into_iter().map(hit).collect()

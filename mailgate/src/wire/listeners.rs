@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use mailgate_access::imap;
 use mailgate_edge::Edge;
-use mailgate_packet::{Listeners, PacketFilter, Where};
 use mailgate_model::{Client, Clock, IdGenerator, Service, SessionId};
 use mailgate_net::{Limits, Stream, Tls};
+use mailgate_packet::{Listeners, PacketFilter, Where};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

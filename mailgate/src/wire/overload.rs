@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mailgate_packet::overload::{InForce, Overload, Parts};
-use mailgate_packet::PacketFilter;
 use mailgate_lists::Lists;
 use mailgate_model::Clock;
+use mailgate_packet::PacketFilter;
+use mailgate_packet::overload::{InForce, Overload, Parts};
 use tokio_util::sync::CancellationToken;
 
 use super::system;

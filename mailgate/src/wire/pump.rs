@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_packet::{self, PacketFilter};
 use mailgate_lists::Change;
 use mailgate_model::{Clock, Permanence};
+use mailgate_packet::PacketFilter;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +55,9 @@ pub(super) fn pump(
 async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> Option<bool> {
     let count = batch.len();
     let filter = Arc::clone(filter);
-    let applied: Result<packet::Applied, packet::Error> = match tokio::task::spawn_blocking(move || {
-        filter.apply(batch)
-    })
+    let applied: Result<mailgate_packet::Applied, mailgate_packet::Error> = match tokio::task::spawn_blocking(
+        move || filter.apply(batch),
+    )
     .await
     {
         Ok(applied) => applied,
@@ -83,9 +83,9 @@ async fn apply(filter: &Arc<dyn PacketFilter>, batch: Vec<Change>) -> Option<boo
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use mailgate_packet::{Applied, Error, Memory, Status, Verdict};
     use mailgate_lists::{Action, Entry, Snapshot, Table, TableName};
     use mailgate_model::ManualClock;
+    use mailgate_packet::{Applied, Error, Memory, Status, Verdict};
 
     use super::*;
 
@@ -103,7 +103,11 @@ mod tests {
         fn verdict(&self, source: std::net::IpAddr) -> Verdict {
             self.1.verdict(source)
         }
-        fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), Error> {
+        fn set_listeners(
+            &self,
+            _: mailgate_packet::Listeners,
+            _: mailgate_packet::Listeners,
+        ) -> Result<(), Error> {
             Ok(())
         }
         fn status(&self) -> Status {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_edge::Edge;
-use mailgate_packet::firewall::Control;
 use mailgate_edge::foreign::Foreign;
-use mailgate_packet::{PacketFilter, Where};
 use mailgate_lists::Lists;
 use mailgate_model::{Address, Clock, Domain};
+use mailgate_packet::firewall::Control;
+use mailgate_packet::{PacketFilter, Where};
 use mailgate_queue::Queue;
 use mailgate_store::Greylist;
 use tokio_util::sync::CancellationToken;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use mailgate_packet::{PacketFilter, Standing, StandingKind};
 use mailgate_model::Clock;
+use mailgate_packet::{PacketFilter, Standing, StandingKind};
 use mailgate_store::Greylist;
 use mailgate_store::greylist::{Origin, Peer, PeerKind, Watch};
 use tokio_util::sync::CancellationToken;

@@ -4,8 +4,8 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use mailgate_common::{Act, Action, Kind, NO_RULE, Reason};
-use mailgate_packet::firewall::{Default as Otherwise, Protocol, Rule, RuleSet, TableMatch};
 use mailgate_packet::PacketFilter as _;
+use mailgate_packet::firewall::{Default as Otherwise, Protocol, Rule, RuleSet, TableMatch};
 use mailgate_packet::xdp::{Xdp, sys};
 
 use crate::frames::Frame;

@@ -9,14 +9,14 @@ use anyhow::Result;
 use ipnet::IpNet;
 use mailgate_common::Action;
 use mailgate_common::limit::{Counts, Excess, LimitSpec, SOURCES, SourceKey, identity};
+use mailgate_lists::{Change, TableName};
+use mailgate_model::{ManualClock, Timestamp};
 use mailgate_packet::firewall::{Limit, Rate, Rule, RuleSet};
 use mailgate_packet::overload::{
     Accounting, Config as Stays, Limited, Listing, Overload, Parts, Policy, guard,
 };
 use mailgate_packet::xdp::Xdp;
 use mailgate_packet::{Config, PacketFilter as _};
-use mailgate_lists::{Change, TableName};
-use mailgate_model::{ManualClock, Timestamp};
 use mailgate_tests::{Namespace, Network, until};
 use tokio_util::sync::CancellationToken;
 

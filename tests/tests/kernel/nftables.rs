@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_packet::nft::Nft;
-use mailgate_packet::{Backend, Config, Error, Listeners, PacketFilter as _, Where};
 use mailgate_lists::Change;
 use mailgate_model::ManualClock;
+use mailgate_packet::nft::Nft;
+use mailgate_packet::{Backend, Config, Error, Listeners, PacketFilter as _, Where};
 use mailgate_tests::{Namespace, Network, until};
 
 use crate::station::{config, entry, missing, name, namespace, open, tables, ways};

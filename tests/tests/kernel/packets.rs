@@ -4,9 +4,9 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use mailgate_common::{Kind, Reason};
+use mailgate_lists::{Action, Change};
 use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::{Xdp, sys};
-use mailgate_lists::{Action, Change};
 
 use crate::frames::Frame;
 use crate::station::{config, entry, missing, name, namespace, open, tables};

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use mailgate_model::ManualClock;
 use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::sys;
 use mailgate_packet::{Config, Error, Where};
-use mailgate_model::ManualClock;
 
 use crate::station::{config, missing, namespace, open, tables, ways};
 

@@ -4,8 +4,8 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Result;
 use mailgate_common::Reason;
-use mailgate_packet::firewall::{ReversePath, RuleSet};
 use mailgate_packet::PacketFilter as _;
+use mailgate_packet::firewall::{ReversePath, RuleSet};
 use mailgate_packet::xdp::{Xdp, sys};
 
 use crate::frames::Frame;

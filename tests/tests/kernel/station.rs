@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ipnet::IpNet;
-use mailgate_packet::xdp::Xdp;
-use mailgate_packet::{Config, Mode, PacketFilter};
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
+use mailgate_packet::xdp::Xdp;
+use mailgate_packet::{Config, Mode, PacketFilter};
 use mailgate_tests::Namespace;
 
 /// Why kernel tests cannot run here, if they cannot.

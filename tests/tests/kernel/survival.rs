@@ -5,9 +5,9 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Result;
+use mailgate_model::ManualClock;
 use mailgate_packet::xdp::sys;
 use mailgate_packet::{Config, Mode, PacketFilter as _, Where};
-use mailgate_model::ManualClock;
 use mailgate_tests::Network;
 
 use crate::station::{config, missing, open, pins, tables, ways};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ipnet::IpNet;
+use mailgate_lists::{Action, Change, Entry, Snapshot, Table};
 use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::{Xdp, sys};
-use mailgate_lists::{Action, Change, Entry, Snapshot, Table};
 
 use crate::frames::Frame;
 use crate::station::{config, missing, name, namespace, open};

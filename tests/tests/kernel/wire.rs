@@ -5,8 +5,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Result;
-use mailgate_packet::PacketFilter as _;
 use mailgate_lists::Change;
+use mailgate_packet::PacketFilter as _;
 use mailgate_tests::{Namespace, Network, Node};
 
 use crate::station::{config, entry, missing, name, open, tables, ways};

@@ -11,12 +11,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mailgate_packet as packet;
-use mailgate_packet::{Applied, PacketFilter, Verdict};
 use mailgate_edge::{Config, Edge, Handoff, Handover, Parts};
 use mailgate_lists::{Action, Change, TableName};
 use mailgate_model::{Client, Domain, IdGenerator};
 use mailgate_net::SystemClock;
+use mailgate_packet::{Applied, PacketFilter, Verdict};
 use mailgate_store::Greylist;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,7 @@ const PER_SOURCE: usize = 20_000;
 struct Everybody;
 
 impl PacketFilter for Everybody {
-    fn apply(&self, _: Vec<Change>) -> Result<Applied, packet::Error> {
+    fn apply(&self, _: Vec<Change>) -> Result<Applied, mailgate_packet::Error> {
         Ok(Applied::default())
     }
 
@@ -42,15 +41,21 @@ impl PacketFilter for Everybody {
         }
     }
 
-    fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), packet::Error> {
+    fn set_listeners(
+        &self,
+        _: mailgate_packet::Listeners,
+        _: mailgate_packet::Listeners,
+    ) -> Result<(), mailgate_packet::Error> {
         Ok(())
     }
 
-    fn status(&self) -> packet::Status {
-        packet::open(&packet::Config::default(), Arc::new(SystemClock)).expect("no instance in use").status()
+    fn status(&self) -> mailgate_packet::Status {
+        mailgate_packet::open(&mailgate_packet::Config::default(), Arc::new(SystemClock))
+            .expect("no instance in use")
+            .status()
     }
 
-    fn detach(&self) -> Result<(), packet::Error> {
+    fn detach(&self) -> Result<(), mailgate_packet::Error> {
         Ok(())
     }
 }

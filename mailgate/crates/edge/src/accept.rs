@@ -17,10 +17,10 @@ use crate::config::{Behind, Config};
 use crate::greylist;
 use crate::handoff::{Handoff, Handover};
 use crate::limits::Places;
-use mailgate_packet::PacketFilter;
 use crate::reply;
 use crate::statistics::{Counters, Statistics};
 use crate::tarpit::{self, About, Held, Tarpit, Why};
+use mailgate_packet::PacketFilter;
 
 /// What the edge is made of.
 pub struct Parts {

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::accept::Edge;
 use crate::classify::Route;
-use crate::config;
 use crate::error::Error;
 use crate::greylist::spamdb::{self, Entry, Read};
 use crate::greylist::{normalised_recipient, tuple};

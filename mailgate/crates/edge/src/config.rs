@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use mailgate_model::{Domain, Span};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 /// What becomes of clients that no table and no history knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

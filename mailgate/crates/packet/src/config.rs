@@ -130,7 +130,8 @@ impl Config {
     }
 
     /// Whether the instance can be the name of a folder.
-    pub(crate) fn instance_fits(&self) -> bool {
+    #[must_use]
+    pub fn instance_fits(&self) -> bool {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         (1..=Self::INSTANCE_LIMIT).contains(&self.instance.len()) && self.instance.bytes().all(fits)
     }

@@ -7,8 +7,6 @@ use mailgate_model::{ForwardPath, ReversePath, Timestamp};
 use mailgate_store::greylist::{Grey, Kind, Origin, Peer, PeerKind, Row, Said};
 use serde::{Deserialize, Serialize};
 
-use crate::config;
-
 /// One entry of the greylist; fields that its kind does not have are left out. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

@@ -14,9 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use mailgate_packet as packet;
-use mailgate_packet::{Applied, PacketFilter, Verdict};
 use crate::{Config, Edge, Handoff, Handover, Parts, Statistics};
+use mailgate_packet::{Applied, PacketFilter, Verdict};
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -29,19 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Tables(Mutex<HashMap<IpAddr, (Action, Vec<TableName>)>>);
 
 impl PacketFilter for Tables {
-    fn apply(&self, _: Vec<mailgate_lists::Change>) -> Result<Applied, packet::Error> {
+    fn apply(&self, _: Vec<mailgate_lists::Change>) -> Result<Applied, mailgate_packet::Error> {
         Ok(Applied::default())
     }
 
-    fn set_listeners(&self, _: packet::Listeners, _: packet::Listeners) -> Result<(), packet::Error> {
+    fn set_listeners(
+        &self,
+        _: mailgate_packet::Listeners,
+        _: mailgate_packet::Listeners,
+    ) -> Result<(), mailgate_packet::Error> {
         Ok(())
     }
 
-    fn status(&self) -> packet::Status {
+    fn status(&self) -> mailgate_packet::Status {
         unimplemented!("nobody asks here")
     }
 
-    fn detach(&self) -> Result<(), packet::Error> {
+    fn detach(&self) -> Result<(), mailgate_packet::Error> {
         Ok(())
     }
 

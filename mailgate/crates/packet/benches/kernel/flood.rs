@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mailgate_packet::xdp::Xdp;
-use mailgate_packet::{Config, Mode, PacketFilter as _};
 use mailgate_lists::{Action, Change, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
+use mailgate_packet::xdp::Xdp;
+use mailgate_packet::{Config, Mode, PacketFilter as _};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::Result;

@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Instant;
 
+use mailgate_lists::{Action, Change, Entry};
 use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::Xdp;
-use mailgate_lists::{Action, Change, Entry};
 
 use crate::Result;
 use crate::addresses::{Random, Shape, host, reload, table_name};

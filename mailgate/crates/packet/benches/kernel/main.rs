@@ -22,8 +22,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use mailgate_packet::PacketFilter as _;
 use mailgate_lists::Action;
+use mailgate_packet::PacketFilter as _;
 
 use crate::addresses::{Random, Shape, host, reload};
 use crate::gear::Gear;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mailgate_model::ManualClock;
 use mailgate_packet::firewall::{Default, RuleSet};
 use mailgate_packet::xdp::Xdp;
 use mailgate_packet::{Config, Mode, PacketFilter as _};
-use mailgate_model::ManualClock;
 
 use crate::Result;
 use crate::gear::Gear;

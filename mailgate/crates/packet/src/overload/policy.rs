@@ -10,8 +10,8 @@ use mailgate_lists::{Addition, By, How, Lists, TableName};
 use mailgate_model::Timestamp;
 
 use super::{Limited, Listing, Policy};
-use crate::firewall::{Limit, Origin, PROTECTED, Rule};
 use crate::PacketFilter;
+use crate::firewall::{Limit, Origin, PROTECTED, Rule};
 
 /// See the module.
 pub struct InForce {
