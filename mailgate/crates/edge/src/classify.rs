@@ -83,9 +83,9 @@ pub fn classify(facts: &Facts<'_>) -> Route {
         Some(Action::Bypass) => return Route::Reception(Reason::Bypass),
         Some(Action::Drop) => return Route::Refuse(Refusal::Drop),
         Some(Action::Reject) => return Route::Refuse(Refusal::Reject),
-        Some(Action::Tarpit) | None => {}
+        Some(Action::Tarpit | Action::Grey | Action::Score) | None => {}
     }
-    let tarpitted = facts.listed.is_some();
+    let tarpitted = facts.listed == Some(Action::Tarpit);
     match facts.standing {
         Standing::Passed(_, peer) if peer.origin == Origin::Admin => Route::Reception(Reason::Passed),
         Standing::Trapped(..) => Route::Tarpit(Reason::Trapped),

@@ -62,7 +62,8 @@ impl Default for Config {
 pub struct TableConfig {
     /// Its name. Example: `"block"`.
     pub name: TableName,
-    /// What is done with sources in it: `"bypass"`, `"drop"`, `"reject"` or `"tarpit"`.
+    /// What is done with sources in it: `"bypass"`, `"drop"`, `"reject"`, `"tarpit"`, `"grey"` (first
+    /// contact is greylisted, whoever it seems to be) or `"score"` (points of suspicion at first contact).
     pub action: Action,
     /// Entries that stand here, as between the braces of pf.conf(5). Default: none.
     /// Example: `["10.0.0.0/8", "!10.1.0.0/16"]`.

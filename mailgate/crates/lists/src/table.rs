@@ -74,6 +74,10 @@ pub enum Action {
     Reject,
     /// One byte a second.
     Tarpit,
+    /// Judged by the edge and deferred as if suspicious, unless it has earned trust there. No packet is stopped.
+    Grey,
+    /// Judged by the edge with points of suspicion for each such table. No packet is stopped.
+    Score,
 }
 
 /// One entry of a table.

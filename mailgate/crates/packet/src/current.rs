@@ -55,10 +55,13 @@ impl Current {
             Some(Done::Greylist | Done::Limit) | None => None,
         };
         let holds = |n: usize| set >> n & 1 == 1;
-        let names = self.tables.iter().enumerate().filter(|(n, _)| holds(*n));
+        let held = self.tables.iter().enumerate().filter(|(n, _)| holds(*n));
+        let (tables, meanings): (Vec<TableName>, Vec<Action>) = held.map(|(_, one)| one.clone()).unzip();
+        let says = |action: Action| meanings.contains(&action).then_some(action);
         Verdict {
-            action,
-            tables: names.map(|(_, (name, _))| name.clone()).collect(),
+            action: action.or_else(|| says(Action::Grey)).or_else(|| says(Action::Score)),
+            tables,
+            meanings,
             rule: rule.map(|one| one.rule.name.clone()),
             number: (decision.rule < NO_RULE).then_some(decision.rule),
             done: decision.action,

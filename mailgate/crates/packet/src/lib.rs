@@ -58,10 +58,12 @@ pub use status::{Counted, How, Interface, Status, Where};
 /// What the tables say of a source that connects to reception.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// What is done; `None` when no table says anything.
+    /// What is done; `None` when no table says anything. Grey and score only when nothing stronger applies.
     pub action: Option<Action>,
     /// The tables that hold the source, in the order of configuration.
     pub tables: Vec<TableName>,
+    /// What each of `tables` is for, in the same order.
+    pub meanings: Vec<Action>,
     /// The rule that decides; `None` when none concerns it.
     pub rule: Option<String>,
     /// The number of that rule among [`PacketFilter::rules`].

@@ -65,6 +65,7 @@ fn implied(set: &RuleSet, tables: &[(TableName, TableAction)], shares: bool) -> 
     };
     let bypasses = of(TableAction::Bypass);
     let mut rules = Vec::new();
+    // Grey and score stop no packet: such a source meets the rule of reception, and the edge asks which tables hold it.
     for action in [TableAction::Bypass, TableAction::Drop, TableAction::Reject, TableAction::Tarpit] {
         let tables = of(action);
         for group in tables.chunks(if shares { tables.len().max(1) } else { 1 }) {
@@ -85,6 +86,7 @@ fn of_tables(set: &RuleSet, names: &[TableName], action: TableAction, bypasses: 
         TableAction::Drop => (Action::Drop, true),
         TableAction::Reject => (Action::Reject, false),
         TableAction::Tarpit => (Action::Tarpit, false),
+        TableAction::Grey | TableAction::Score => (Action::Greylist, false),
     };
     let said: Vec<&str> = names.iter().map(TableName::as_str).collect();
     let mut rule = Rule::new(format!("table {}", said.join(" ")), done);
