@@ -16,7 +16,8 @@ use crate::firewall::RuleSet;
 /// What is done with a source, and the tables that hold it.
 type Said = (Option<Action>, Vec<TableName>);
 
-const ACTIONS: [Action; 4] = [Action::Bypass, Action::Drop, Action::Reject, Action::Tarpit];
+const ACTIONS: [Action; 6] =
+    [Action::Bypass, Action::Drop, Action::Reject, Action::Tarpit, Action::Grey, Action::Score];
 
 fn name(n: usize) -> TableName {
     TableName::parse(&format!("t{n}")).unwrap()
