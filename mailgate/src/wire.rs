@@ -9,6 +9,7 @@ mod handoff;
 mod hits;
 mod listeners;
 mod overload;
+mod protected;
 mod pump;
 mod records;
 mod running;

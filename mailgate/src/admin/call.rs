@@ -56,6 +56,9 @@ pub enum Call {
         table: Option<String>,
     },
     ListsShow,
+    ListsThaw {
+        source: String,
+    },
     BgpSummary,
     FirewallShow,
     FirewallTest {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::standings::Standings;
-use super::{firewall, hits, overload, pump, system};
+use super::{firewall, hits, overload, protected, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
@@ -75,9 +75,21 @@ impl Ground {
         let control = firewall::start(config, &filter, &clock)?;
         tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
         let standings = behaviour.and_then(|_| Standings::begin(&greylist, &filter, &clock));
-        let (lists, changes) =
-            Lists::start(config.lists.clone(), &config.state_dir, Arc::clone(&clock), shutdown.clone())
-                .map_err(system)?;
+        let (lists, changes) = Lists::start_protecting(
+            config.lists.clone(),
+            protected::protected(config, &control),
+            &config.state_dir,
+            Arc::clone(&clock),
+            shutdown.clone(),
+        )
+        .map_err(system)?;
+        tasks.spawn(protected::follow(
+            config.clone(),
+            Arc::clone(&control),
+            lists.clone(),
+            Arc::clone(&clock),
+            shutdown.clone(),
+        ));
         let told = lists.clone();
         let applied = move |is_in_force| told.applied(is_in_force);
         let tables = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());

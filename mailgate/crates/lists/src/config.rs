@@ -1,5 +1,6 @@
 //! `[[lists.table]]` and `[[lists.source]]`.
 
+mod admission;
 mod bgp;
 mod file;
 
@@ -7,9 +8,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::admit::{Protected, Why};
 use crate::prefix::parse_entry;
 use crate::{Action, Entry, Error, TableName};
 
+pub(crate) use admission::Limits;
+pub use admission::{Admission, Priority, Protect};
 pub use bgp::{BgpConfig, FirstAs};
 pub use file::FileConfig;
 
@@ -45,6 +49,9 @@ pub struct Config {
     /// those. At most 60 in all. Example: `[[lists.table]] name = "china" action = "reject"`.
     #[serde(default)]
     pub table: Vec<TableConfig>,
+    /// Whom no feed keeps out, besides those that never are.
+    #[serde(default)]
+    pub protect: Protect,
     /// Files and BGP peers. Default: none.
     #[serde(default)]
     pub source: Vec<SourceConfig>,
@@ -52,7 +59,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { entries_limit: ENTRIES_LIMIT, table: Vec::new(), source: Vec::new() }
+        Self { entries_limit: ENTRIES_LIMIT, table: Vec::new(), protect: Protect::default(), source: Vec::new() }
     }
 }
 
@@ -135,11 +142,27 @@ impl Config {
         let of_table = |table: &TableConfig| {
             let name = table.name.clone();
             let file = move |path: &PathBuf| {
-                SourceConfig::File(FileConfig { name: None, path: path.clone(), table: name.clone() })
+                SourceConfig::File(FileConfig {
+                    name: None,
+                    path: path.clone(),
+                    table: name.clone(),
+                    admission: Admission::default(),
+                })
             };
             table.files.iter().map(file).collect::<Vec<_>>()
         };
         self.source.iter().cloned().chain(self.table.iter().flat_map(of_table)).collect()
+    }
+
+    /// The networks of `[lists.protect]`, and the neighbours.
+    pub(crate) fn protected(&self) -> Vec<Protected> {
+        let named = self.protect.networks.iter();
+        let named = named.map(|network| Protected { network: *network, why: Why::Configured });
+        let peer = |source: &SourceConfig| match source {
+            SourceConfig::Bgp(bgp) => Some(Protected { network: bgp.peer.into(), why: Why::Peer }),
+            SourceConfig::File(_) => None,
+        };
+        named.chain(self.source.iter().filter_map(peer)).collect()
     }
 
     /// All contradictions, one sentence each; empty when there is none.
@@ -171,10 +194,13 @@ impl Config {
             problems.extend(unknown.map(|table| {
                 format!("source {name}: found table {table}, expected one of {}", list(&tables))
             }));
+            let wrong = source.admission().problems();
+            problems.extend(wrong.into_iter().map(|said| format!("source {name}: {said}")));
             if let SourceConfig::Bgp(bgp) = source {
                 problems.extend(bgp.problems().into_iter().map(|said| format!("source {name}: {said}")));
             }
         }
+        problems.extend(self.protect.problems());
         problems
     }
 
@@ -198,6 +224,21 @@ impl SourceConfig {
             Self::Bgp(bgp) => bgp.name.clone().unwrap_or_else(|| bgp.peer.to_string()),
             Self::File(file) => file.name.clone().unwrap_or_else(|| file.path.display().to_string()),
         }
+    }
+
+    /// What it may bring.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        match self {
+            Self::Bgp(bgp) => &bgp.admission,
+            Self::File(file) => &file.admission,
+        }
+    }
+
+    /// Whether it is on this host, where nobody but the administrator writes to it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::File(_))
     }
 
     /// The tables it may fill.

@@ -28,6 +28,9 @@ pub enum Error {
         /// How many there may still be.
         room: usize,
     },
+    /// The source is neither frozen nor watched.
+    #[error("source {0} is not frozen: nothing of it waits")]
+    NotFrozen(String),
     /// The table does not count, so nobody can say who was idle.
     #[error("table {0} does not count hits; give it counters = true in [[lists.table]]")]
     NotCounted(TableName),
@@ -46,6 +49,14 @@ pub enum Error {
     /// The daemon is going down: usually because it was asked to.
     #[error("the lists are being shut down")]
     Stopped,
+    /// There is no such source: usually because of a typing error.
+    #[error("found source {name}, expected one of {known}")]
+    UnknownSource {
+        /// What was asked for.
+        name: String,
+        /// The names that exist, separated by commas.
+        known: String,
+    },
     /// There is no such table: usually because of a typing error.
     #[error("found table {name}, expected one of {known}")]
     UnknownTable {
@@ -61,9 +72,12 @@ impl Error {
     #[must_use]
     pub fn permanence(&self) -> Permanence {
         match self {
-            Self::Config(_) | Self::NotCounted(_) | Self::ReadOnly(_) | Self::UnknownTable { .. } => {
-                Permanence::Permanent
-            }
+            Self::Config(_)
+            | Self::NotCounted(_)
+            | Self::NotFrozen(_)
+            | Self::ReadOnly(_)
+            | Self::UnknownSource { .. }
+            | Self::UnknownTable { .. } => Permanence::Permanent,
             Self::Full { .. } | Self::State { .. } | Self::Stopped => Permanence::Transient,
         }
     }

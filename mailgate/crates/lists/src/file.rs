@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::admit::{self, Refusal, Told};
 use crate::config::FileConfig;
 use crate::format::cidr;
 use crate::merge::{Difference, Origin, TableIndex};
@@ -127,9 +128,11 @@ impl Source {
     }
 
     async fn read(&mut self, signature: Signature) -> Result<(), Error> {
-        let path = self.path.clone();
+        let (path, origin) = (self.path.clone(), self.origin);
+        let most = self.shared.with(move |state| source_mut(state, origin).map(|source| source.gate.max_entries()));
+        let most = most.await?.unwrap_or(0);
         let parse =
-            move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text)));
+            move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text, most)));
         let (is_bare, parsed) = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
             Ok(parsed) => parsed,
             // Tried again at the next look.
@@ -156,9 +159,8 @@ impl Source {
         let (origin, table, now) = (self.origin, self.table, self.shared.clock.now());
         let refused = parsed.refused;
         let take = move |state: &mut State| {
-            let more = parsed.set.len().saturating_sub(state.merged.count(table, origin));
-            state.expect_room(more)?;
-            let difference = state.merged.replace(table, origin, parsed.set, now);
+            let offered = admit::offer_sets(state, origin, vec![(table, parsed.set)], Told::Fresh, now)?;
+            let difference = offered.difference;
             if let Some(status) = source_mut(state, origin) {
                 status.state = SourceState::Good;
                 status.error = None;
@@ -169,7 +171,7 @@ impl Source {
                 }
             }
             // A first reading without any entry changes nothing but ends the waiting of `emit`.
-            Ok::<_, Error>(difference)
+            Ok::<_, Refusal>(difference)
         };
         let Difference { added, changed, deleted } = match self.shared.with_blocking(take).await? {
             Ok(difference) => difference,

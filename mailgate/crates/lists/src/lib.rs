@@ -9,6 +9,7 @@
 //!
 //! A crate of its own because it is a station: it feeds the edge and knows nothing of packets.
 
+mod admit;
 mod bgp;
 pub mod config;
 mod counts;
@@ -24,6 +25,7 @@ pub mod rows;
 mod shared;
 mod table;
 
+pub use admit::{Protected, Reason, Why};
 pub use bgp::Pattern;
 pub use config::Config;
 pub use error::Error;

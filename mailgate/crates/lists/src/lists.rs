@@ -14,6 +14,7 @@ use mailgate_model::Clock;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::admit::{self, Gate, Protected};
 use crate::config::{Config, SourceConfig};
 use crate::merge::{CONFIG, Hit, Merged, SOURCES};
 use crate::prefix::{PrefixSet, Sense};
@@ -43,6 +44,20 @@ impl Lists {
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
+        Self::start_protecting(config, Vec::new(), state_dir, clock, shutdown)
+    }
+
+    /// The same with networks that no feed keeps out, from the first entry on.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_protecting(
+        config: Config,
+        protected: Vec<Protected>,
+        state_dir: impl AsRef<Path>,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
         config.check()?;
         let folder: PathBuf = state_dir.as_ref().join("lists");
         let now = clock.now();
@@ -53,13 +68,19 @@ impl Lists {
         counts::load(&counts, &mut merged);
 
         let sources = ranked(config.sources());
-        let statuses = sources.iter().map(|source| status(source, &*clock)).collect();
-        let shared = Arc::new(Shared::new(merged, statuses, clock, counts));
-        shared.lock().unsaved = edited;
+        let statuses = sources.iter().map(|source| status(source, &merged, &*clock)).collect();
+        let shared = Arc::new(Shared::new(merged, config.protected(), statuses, clock, counts));
+        {
+            let mut state = shared.lock();
+            state.unsaved = edited;
+            admit::load(&folder, &mut state);
+            admit::protect(&mut state, protected, now);
+        }
         let (sender, receiver) = mpsc::channel(emit::BATCHES);
         tokio::spawn(emit::run(Arc::clone(&shared), sender, shutdown.clone()));
         tokio::spawn(manual::run(Arc::clone(&shared), files, shutdown.clone()));
         tokio::spawn(counts::run(Arc::clone(&shared), shutdown.clone()));
+        tokio::spawn(admit::run(Arc::clone(&shared), folder, shutdown.clone()));
         let mut files = Vec::new();
         for (source, origin) in sources.into_iter().zip(SOURCES..) {
             match source {
@@ -115,7 +136,42 @@ impl Lists {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn sources(&self) -> Result<Vec<SourceRow>, Error> {
-        self.shared.with(|state| view::sources(state)).await
+        let now = self.shared.clock.now();
+        self.shared.with(move |state| view::sources(state, now)).await
+    }
+
+    /// These networks are kept out by no feed from now on; what a feed has of them goes, and what it has of those that
+    /// are protected no more comes.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn protect(&self, networks: Vec<Protected>) -> Result<(), Error> {
+        let now = self.shared.clock.now();
+        self.shared.with_blocking(move |state| admit::protect(state, networks, now)).await
+    }
+
+    /// Whom no feed keeps out now.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn protected(&self) -> Result<Vec<Protected>, Error> {
+        self.shared.with(|state| state.guarded.all().to_vec()).await
+    }
+
+    /// Believes a source that is frozen or only watched: what waits comes into the tables. How many entries.
+    ///
+    /// # Errors
+    /// [`Error::UnknownSource`], [`Error::NotFrozen`], [`Error::Stopped`].
+    pub async fn thaw(&self, source: &str) -> Result<usize, Error> {
+        let (name, now) = (source.to_owned(), self.shared.clock.now());
+        let thaw = move |state: &mut State| {
+            let Some(origin) = view::origin(state, &name) else {
+                let known: Vec<&str> = state.sources.iter().map(|source| source.name.as_str()).collect();
+                return Err(Error::UnknownSource { known: known.join(", "), name });
+            };
+            admit::thaw(state, origin, now).ok_or(Error::NotFrozen(name))
+        };
+        self.shared.with_blocking(thaw).await?
     }
 
     /// How the BGP sessions are.
@@ -184,12 +240,12 @@ fn ranked(mut sources: Vec<SourceConfig>) -> Vec<SourceConfig> {
     sources
 }
 
-fn status(source: &SourceConfig, clock: &dyn Clock) -> Status {
+fn status(source: &SourceConfig, merged: &Merged, clock: &dyn Clock) -> Status {
     let kind = match source {
         SourceConfig::Bgp(config) => Kind::Bgp(Box::new(bgp::row(config, clock.now()))),
         SourceConfig::File(_) => Kind::File,
     };
-    Status::new(source.name(), kind)
+    Status::new(source.name(), kind, Gate::new(source, merged))
 }
 
 /// Puts the entries that stand in the configuration into their tables.

@@ -20,7 +20,8 @@ use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
 use crate::config::TableConfig;
-use crate::prefix::{Key4, Key6, PrefixSet};
+use crate::Error;
+use crate::prefix::{Key4, Key6, PrefixSet, Sense};
 use crate::table::{Action, Change, Snapshot, Table, TableName};
 use layers::Seen;
 pub(crate) use slot::{Claim, Fold};
@@ -80,6 +81,14 @@ pub(crate) struct Difference {
     pub(crate) deleted: usize,
 }
 
+impl std::ops::AddAssign for Difference {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.changed += other.changed;
+        self.deleted += other.deleted;
+    }
+}
+
 impl Difference {
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
@@ -124,6 +133,40 @@ impl Merged {
     /// How a table is configured.
     pub(crate) fn config(&self, table: TableIndex) -> Option<&TableConfig> {
         self.tables.get(usize::from(table)).map(|table| &table.config)
+    }
+
+    /// What a table does.
+    pub(crate) fn action(&self, table: TableIndex) -> Option<Action> {
+        self.config(table).map(|config| config.action)
+    }
+
+    /// What an origin that brings sets has brought.
+    pub(crate) fn set_of(&self, table: TableIndex, origin: Origin) -> PrefixSet {
+        let state = self.tables.get(usize::from(table));
+        state.map(|state| PrefixSet::of(state.v4.bulk_of(origin), state.v6.bulk_of(origin))).unwrap_or_default()
+    }
+
+    /// What an origin claims that has an address of a network.
+    pub(crate) fn overlapping(
+        &self,
+        table: TableIndex,
+        network: IpNet,
+        origin: Origin,
+    ) -> Vec<(IpNet, Sense)> {
+        let Some(state) = self.tables.get(usize::from(table)) else { return Vec::new() };
+        match network {
+            IpNet::V4(_) => state.v4.overlapping(network, origin),
+            IpNet::V6(_) => state.v6.overlapping(network, origin),
+        }
+    }
+
+    /// Whether `asked` more entries fit.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub(crate) fn expect_room(&self, asked: usize) -> Result<(), Error> {
+        let (room, held, limit) = (self.room(), self.claims(), self.limit);
+        if asked <= room { Ok(()) } else { Err(Error::Full { asked, held, limit, room }) }
     }
 
     /// How many claims each origin has in a table.

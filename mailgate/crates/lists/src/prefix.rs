@@ -310,11 +310,33 @@ impl Packed for Packed6 {
 pub(crate) struct PrefixSet {
     pub(crate) v4: Vec<Packed4>,
     pub(crate) v6: Vec<Packed6>,
+    /// Most entries, if that is limited.
+    limit: Option<usize>,
+    is_overfull: bool,
 }
 
 impl PrefixSet {
+    /// A set that takes no more than `limit` entries, duplicates included until it is sorted.
+    pub(crate) fn limited(limit: usize) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// From sorted parts without duplicates.
+    pub(crate) fn of(v4: Vec<Packed4>, v6: Vec<Packed6>) -> Self {
+        Self { v4, v6, ..Self::default() }
+    }
+
+    /// Whether there was more than it takes; who fills it may stop then.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.is_overfull
+    }
+
     /// Adds without keeping the order; call [`sort`](Self::sort) at the end.
     pub(crate) fn push(&mut self, prefix: IpNet, sense: Sense) {
+        if self.limit.is_some_and(|limit| self.len() >= limit) {
+            self.is_overfull = true;
+            return;
+        }
         match prefix {
             IpNet::V4(net) => self.v4.push(Packed4::new(Key4::of(net), sense)),
             IpNet::V6(net) => self.v6.push(Packed6::new(Key6::of(net), sense)),

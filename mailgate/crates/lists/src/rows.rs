@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use mailgate_model::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::admit::Reason;
 use crate::table::{Action, TableName};
 
 /// How many entries of a table one origin claims.
@@ -174,12 +175,62 @@ pub struct Done {
 pub enum SourceState {
     /// It failed; its last good set is in use.
     Failed,
+    /// New blocking entries wait, because it changed more than it may.
+    Frozen,
     /// All is well.
     Good,
+    /// It is new; its entries are counted and not used.
+    Observing,
     /// A BGP session is lost; its entries stay until they have aged out.
     Stale,
     /// It has not yet said anything.
     Waiting,
+}
+
+/// Whether a source is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdmissionState {
+    /// It changed more than it may: new blocking entries wait, all else goes on.
+    Frozen,
+    /// It is new and only watched: nothing of it is used.
+    Observing,
+    /// It is.
+    Open,
+}
+
+/// Entries that are not in the tables for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedRow {
+    /// Why.
+    pub reason: Reason,
+    /// How many.
+    pub entries: usize,
+    /// The first of them.
+    pub examples: Vec<IpNet>,
+}
+
+/// What became of the entries of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdmissionRow {
+    /// Whether it is believed.
+    pub state: AdmissionState,
+    /// Since when it is not.
+    pub since: Option<Timestamp>,
+    /// When it is believed by itself.
+    pub until: Option<Timestamp>,
+    /// Why it is frozen: what was found, what was expected.
+    pub why: Option<String>,
+    /// Entries that it has.
+    pub received: usize,
+    /// Of these, those with which nothing is wrong.
+    pub accepted: usize,
+    /// Of these, those in tables.
+    pub installed: usize,
+    /// Of these, those that would be in tables if it were believed.
+    pub waiting: usize,
+    /// Those that are not in tables, by reason.
+    pub refused: Vec<RefusedRow>,
 }
 
 /// A row of `mailgate lists show`.
@@ -193,8 +244,10 @@ pub struct SourceRow {
     pub state: SourceState,
     /// Entries it has in tables.
     pub entries: usize,
-    /// Lines or routes that were not accepted.
+    /// Lines, routes or entries that were not accepted; those that only wait are not counted.
     pub refused: usize,
+    /// What became of its entries.
+    pub admission: AdmissionRow,
     /// The first refused lines, `file:line: found …, expected …`.
     pub problems: Vec<String>,
     /// When its entries last changed.

@@ -8,6 +8,7 @@ use mailgate_model::{Clock, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use crate::Error;
+use crate::admit::{Desk, Gate, Guarded, Protected};
 use crate::manual::Record;
 use crate::merge::{Merged, Origin, SOURCES, TableIndex};
 use crate::rows::{BgpRow, SourceState};
@@ -31,6 +32,10 @@ pub(crate) struct Shared {
 /// Everything that changes.
 pub(crate) struct State {
     pub(crate) merged: Merged,
+    /// Whom no source keeps out.
+    pub(crate) guarded: Guarded,
+    /// Of these, those that the configuration of the lists names, and the neighbours.
+    pub(crate) peers: Vec<Protected>,
     /// In the order of origins, beginning with [`SOURCES`].
     pub(crate) sources: Vec<Status>,
     /// Counts edits by hand and by the daemon.
@@ -61,6 +66,9 @@ pub(crate) struct Status {
     pub(crate) name: String,
     pub(crate) kind: Kind,
     pub(crate) state: SourceState,
+    /// What it may bring, and what became of it.
+    pub(crate) gate: Gate,
+    /// Lines that could not be read, or routes that are not list entries.
     pub(crate) refused: usize,
     pub(crate) problems: Vec<String>,
     pub(crate) last_change: Option<Timestamp>,
@@ -74,9 +82,9 @@ pub(crate) enum Kind {
 }
 
 impl Status {
-    pub(crate) fn new(name: String, kind: Kind) -> Self {
+    pub(crate) fn new(name: String, kind: Kind, gate: Gate) -> Self {
         let state = SourceState::Waiting;
-        Self { name, kind, state, refused: 0, problems: Vec::new(), last_change: None, error: None }
+        Self { name, kind, state, gate, refused: 0, problems: Vec::new(), last_change: None, error: None }
     }
 }
 
@@ -92,8 +100,14 @@ impl State {
     /// # Errors
     /// [`Error::Full`].
     pub(crate) fn expect_room(&self, asked: usize) -> Result<(), Error> {
-        let (room, held, limit) = (self.merged.room(), self.merged.claims(), self.merged.limit());
-        if asked <= room { Ok(()) } else { Err(Error::Full { asked, held, limit, room }) }
+        self.merged.expect_room(asked)
+    }
+
+    /// The gate of a source with what it works on.
+    pub(crate) fn desk(&mut self, origin: Origin, now: Timestamp) -> Option<Desk<'_>> {
+        let Self { merged, guarded, sources, .. } = self;
+        let Status { name, gate, .. } = sources.get_mut(usize::from(origin.checked_sub(SOURCES)?))?;
+        Some(Desk { merged, gate, guarded, origin, source: name, now })
     }
 
     /// Warns once when four fifths of the limit are reached, and again when it happens anew.
@@ -114,10 +128,12 @@ pub(crate) fn source_mut(state: &mut State, origin: Origin) -> Option<&mut Statu
 }
 
 impl Shared {
-    pub(crate) fn new(merged: Merged, sources: Vec<Status>, clock: Arc<dyn Clock>, counts: PathBuf) -> Self {
+    pub(crate) fn new(merged: Merged, peers: Vec<Protected>, sources: Vec<Status>, clock: Arc<dyn Clock>, counts: PathBuf) -> Self {
         Self {
             state: Mutex::new(State {
                 merged,
+                guarded: Guarded::new(peers.iter().copied()),
+                peers,
                 sources,
                 edits: 0,
                 unsaved: BTreeSet::new(),

@@ -17,11 +17,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::rib::{Counts, Policy, Rib, Step, StepKind};
-use crate::Error;
+use super::rib::{Counts, Policy, Rib};
+use crate::{Error, TableName};
+use crate::admit::{self, Step};
 use crate::config::BgpConfig;
-use crate::merge::{Claim, Origin};
-use crate::prefix::Sense;
+use crate::merge::Origin;
 use crate::rows::SourceState;
 use crate::shared::{Kind, Shared, State, source_mut};
 
@@ -316,26 +316,24 @@ struct Seen {
 }
 
 fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
-    let mut full = 0_usize;
-    for step in steps {
-        let claim = match step.kind {
-            StepKind::Announce if state.merged.room() == 0 => {
-                full += 1;
-                continue;
-            }
-            StepKind::Announce => Some(Claim::new(Sense::Listed, seen.now, None)),
-            StepKind::Withdraw => None,
-        };
-        state.merged.set(step.table, step.prefix, origin, claim);
-    }
-    if full > 0 {
-        let limit = state.merged.limit();
-        tracing::warn!(target: "lists", event = "full", routes = full, limit, "left out; raise lists.entries_limit");
-    }
+    admit::offer_steps(state, origin, steps, seen.now);
     let names: Vec<_> = state.merged.tables().map(|(name, ..)| name.clone()).collect();
+    let held: Vec<(TableName, usize)> = seen
+        .counts
+        .tables
+        .iter()
+        .filter_map(|(table, _)| {
+            Some((names.get(usize::from(*table))?.clone(), state.merged.count(*table, origin)))
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect();
     let Some(status) = source_mut(state, origin) else { return };
-    let Counts { received, accepted, installed, stale, tables } = seen.counts;
+    let Counts { received, accepted, installed, stale, .. } = seen.counts;
     status.refused = received - accepted;
+    // What the gate does not take is received and no more.
+    let (refused, waiting) = (status.gate.refused(), status.gate.waiting());
+    let accepted = accepted.saturating_sub(refused);
+    let installed = installed.saturating_sub(refused + waiting);
     status.error.clone_from(&seen.error);
     if !steps.is_empty() {
         status.last_change = Some(seen.now);
@@ -351,10 +349,6 @@ fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
     row.state = seen.state.name();
     row.since = seen.since;
     (row.received, row.accepted, row.installed, row.stale) = (received, accepted, installed, stale);
-    row.tables = tables
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .filter_map(|(table, count)| Some((names.get(usize::from(table))?.clone(), count)))
-        .collect();
+    row.tables = held;
     row.error = seen.error;
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use mailgate_proto::bgp::{Attributes, Family, Update};
 
 use super::Pattern;
+use crate::admit::{Step, StepKind};
 use crate::config::{BgpConfig, FirstAs};
 use crate::merge::TableIndex;
 
@@ -21,8 +22,6 @@ pub(crate) struct Policy {
     pub(crate) local_as: u32,
     pub(crate) peer_as: u32,
     pub(crate) first_as: FirstAs,
-    pub(crate) shortest_v4: u8,
-    pub(crate) shortest_v6: u8,
     pub(crate) max_prefix: usize,
     pub(crate) communities: Vec<(Pattern, TableIndex)>,
 }
@@ -41,21 +40,6 @@ enum Fate {
     Accepted(Tables),
     /// Kept only so that it can be counted and withdrawn.
     Refused,
-}
-
-/// A difference to the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) table: TableIndex,
-    pub(crate) prefix: IpNet,
-    pub(crate) kind: StepKind,
-}
-
-/// Of which kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StepKind {
-    Announce,
-    Withdraw,
 }
 
 /// The peer announces more prefixes than it may.
@@ -93,8 +77,6 @@ impl Policy {
             local_as: config.local_as,
             peer_as: config.peer_as,
             first_as: config.first_as,
-            shortest_v4: config.shortest_v4,
-            shortest_v6: config.shortest_v6,
             max_prefix: usize::try_from(config.max_prefix).unwrap_or(usize::MAX),
             communities: config.communities.iter().filter_map(community).collect(),
         }
@@ -115,17 +97,6 @@ impl Policy {
         let (plain, large) = (&attributes.communities, &attributes.large_communities);
         let meant = self.communities.iter().filter(|(pattern, _)| pattern.matches(plain, large));
         Fate::Accepted(meant.fold(0, |tables, (_, table)| tables | bit(*table)))
-    }
-
-    /// Whether a prefix is long enough. Never a default route, and never one that disguises IPv4 as IPv6.
-    fn admits(&self, prefix: IpNet) -> bool {
-        match prefix {
-            IpNet::V4(net) => net.prefix_len() >= self.shortest_v4.max(1),
-            IpNet::V6(net) => {
-                let is_mapped = net.prefix_len() >= 96 && net.addr().to_ipv4_mapped().is_some();
-                net.prefix_len() >= self.shortest_v6.max(1) && !is_mapped
-            }
-        }
     }
 }
 
@@ -172,7 +143,6 @@ impl Rib {
         }
         let fate = self.policy.judge(&update.attributes);
         for prefix in update.all_announced() {
-            let fate = if self.policy.admits(prefix) { fate } else { Fate::Refused };
             self.insert(prefix, fate, steps);
             if self.routes.len() - self.counts.stale > self.policy.max_prefix {
                 return Err(TooManyPrefixes);

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BgpConfig, Config, FirstAs, SourceConfig};
+use crate::config::{Admission, BgpConfig, Config, FirstAs, SourceConfig};
 use crate::rows::{BgpRow, SourceState};
 use crate::{Change, Lists, TableName};
 
@@ -63,10 +63,9 @@ impl Station {
             ]
             .into(),
             max_prefix: 1000,
-            shortest_v4: 24,
-            shortest_v6: 48,
             first_as: FirstAs::Enforce,
             stale: Span::from_secs(3600),
+            admission: Admission::default(),
         };
         adjust(&mut config);
         let config = Config { source: vec![SourceConfig::Bgp(config)], ..Config::default() };

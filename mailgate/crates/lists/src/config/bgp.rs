@@ -7,6 +7,7 @@ use mailgate_model::Span;
 use serde::Deserialize;
 
 use crate::TableName;
+use super::Admission;
 use crate::bgp::Pattern;
 
 /// A BGP neighbour whose routes are list entries. Nothing is announced to it and no route reaches the host.
@@ -48,12 +49,6 @@ pub struct BgpConfig {
     /// Most prefixes the neighbour may announce; one more ends the session (RFC 4486 §4). Default: 500000.
     #[serde(default = "defaults::max_prefix")]
     pub max_prefix: u32,
-    /// Shortest IPv4 prefix accepted, 1 to 32; a default route never is. Default: 24.
-    #[serde(default = "defaults::shortest_v4")]
-    pub shortest_v4: u8,
-    /// Shortest IPv6 prefix accepted, 1 to 128; a default route never is. Default: 48.
-    #[serde(default = "defaults::shortest_v6")]
-    pub shortest_v6: u8,
     /// Whether the first AS of a path must be the neighbour's: `"enforce"`, or `"any"` for a route server that
     /// does not put itself into the path (RFC 7947 §2.2.2.1). Default: `"enforce"`.
     #[serde(default)]
@@ -61,6 +56,9 @@ pub struct BgpConfig {
     /// How long entries stay after the session is lost. Default: `"24h"`.
     #[serde(default = "defaults::stale")]
     pub stale: Span,
+    /// What it may bring.
+    #[serde(default)]
+    pub admission: Admission,
 }
 
 /// What the first AS of a path must be.
@@ -92,12 +90,6 @@ mod defaults {
     pub(super) fn max_prefix() -> u32 {
         500_000
     }
-    pub(super) fn shortest_v4() -> u8 {
-        24
-    }
-    pub(super) fn shortest_v6() -> u8 {
-        48
-    }
     pub(super) fn stale() -> Span {
         Span::from_secs(86_400)
     }
@@ -114,12 +106,6 @@ impl BgpConfig {
         }
         if self.local_as == 0 || self.peer_as == 0 {
             problems.push("found AS 0, expected 1 to 4294967295".into());
-        }
-        if !(1..=32).contains(&self.shortest_v4) {
-            problems.push(format!("found shortest_v4 {}, expected 1 to 32", self.shortest_v4));
-        }
-        if !(1..=128).contains(&self.shortest_v6) {
-            problems.push(format!("found shortest_v6 {}, expected 1 to 128", self.shortest_v6));
         }
         if self.local_address.is_some_and(|local| local.is_ipv4() != self.peer.is_ipv4()) {
             problems.push("found local_address and peer of different families, expected the same".into());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::Admission;
 use crate::TableName;
 
 /// A file with one address or prefix per line.
@@ -17,4 +18,7 @@ pub struct FileConfig {
     pub path: PathBuf,
     /// The table it fills. Example: `"block"`.
     pub table: TableName,
+    /// What it may bring.
+    #[serde(default)]
+    pub admission: Admission,
 }

@@ -36,7 +36,7 @@ fn a_peer_needs_little() {
     let config = read(PEER);
     assert_eq!(config.problems(), [""; 0]);
     let [SourceConfig::Bgp(peer)] = &config.source[..] else { panic!("{config:?}") };
-    assert_eq!((peer.port, peer.shortest_v4, peer.shortest_v6), (179, 24, 48));
+    assert_eq!((peer.port, peer.admission.shortest_v4), (179, None));
     assert_eq!(peer.communities.len(), 3);
     assert_eq!(config.source[0].name(), "192.0.2.66");
 }
@@ -49,8 +49,8 @@ fn what_contradicts_itself_is_told_all_at_once() {
     }
     for Case { more, want } in [
         Case { more: "hold_time = \"2s\"", want: "expected 0s or 3s to 65535s" },
-        Case { more: "shortest_v4 = 33", want: "expected 1 to 32" },
-        Case { more: "shortest_v6 = 0", want: "expected 1 to 128" },
+        Case { more: "admission = { shortest_v4 = 33 }", want: "expected 1 to 32" },
+        Case { more: "admission = { shortest_v6 = 0 }", want: "expected 1 to 128" },
         Case { more: "local_address = \"::1\"", want: "expected the same" },
         Case { more: "router_id = \"0.0.0.0\"", want: "RFC 6286" },
         Case { more: "retry_min = \"1h\"", want: "not longer than retry_max" },
@@ -67,7 +67,7 @@ fn what_contradicts_itself_is_told_all_at_once() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains(want), "{problems:?}");
     }
-    let both = read(&format!("{PEER}hold_time = \"1s\"\nshortest_v4 = 0\n"));
+    let both = read(&format!("{PEER}hold_time = \"1s\"\nadmission = {{ shortest_v4 = 0 }}\n"));
     assert_eq!(both.problems().len(), 2);
 }
 

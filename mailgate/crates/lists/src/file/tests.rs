@@ -7,7 +7,7 @@ use mailgate_net::SystemClock;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::config::{Config, SourceConfig};
+use crate::config::{Admission, Config, SourceConfig};
 use crate::rows::SourceRow;
 use crate::{Change, Lists, TableName};
 
@@ -26,7 +26,7 @@ impl Station {
         let shutdown = CancellationToken::new();
         let source = |path: &PathBuf| {
             let table = TableName::parse("block").unwrap();
-            SourceConfig::File(FileConfig { name: None, path: path.clone(), table })
+            SourceConfig::File(FileConfig { name: None, path: path.clone(), table, admission: Admission::default() })
         };
         let config = Config { source: files.iter().map(source).collect(), ..Config::default() };
         let (lists, changes) = Lists::start(config, state, clock, shutdown.clone()).unwrap();

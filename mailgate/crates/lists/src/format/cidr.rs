@@ -40,20 +40,25 @@ pub fn parse_list(name: &str, text: &[u8]) -> List {
     let mut list = List::default();
     let (refused, problems) = each_line(name, text, |sense, prefix| {
         list.entries.push(Entry { prefix, negated: sense == Sense::Hole, expires: None });
+        true
     });
     List { refused, problems, ..list }
 }
 
 /// Reads a whole text; `name` is what problems call it.
-pub(crate) fn parse(name: &str, text: &[u8]) -> Parsed {
-    let mut set = PrefixSet::default();
-    let (refused, problems) = each_line(name, text, |sense, prefix| set.push(prefix, sense));
+/// No more than `most` entries are kept, and then nothing is read any more.
+pub(crate) fn parse(name: &str, text: &[u8], most: usize) -> Parsed {
+    let mut set = PrefixSet::limited(most);
+    let (refused, problems) = each_line(name, text, |sense, prefix| {
+        set.push(prefix, sense);
+        !set.is_overfull()
+    });
     set.sort();
     Parsed { set, refused, problems }
 }
 
-/// Tells every entry, and returns how many lines could not be read, with the first of them.
-fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet)) -> (usize, Vec<String>) {
+/// Tells every entry until `told` wants no more, and returns how many lines could not be read, with the first of them.
+fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet) -> bool) -> (usize, Vec<String>) {
     let (mut refused, mut problems) = (0, Vec::new());
     let text = text.strip_prefix(BOM).unwrap_or(text);
     for (number, line) in (1_u64..).zip(text.split(|byte| *byte == b'\n')) {
@@ -62,7 +67,8 @@ fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet)) -> (us
             continue;
         }
         match parse_bytes(entry) {
-            Ok((sense, prefix)) => told(sense, prefix),
+            Ok((sense, prefix)) if told(sense, prefix) => {}
+            Ok(_) => break,
             Err(said) => {
                 refused += 1;
                 if problems.len() < PROBLEMS_SHOWN {
@@ -82,7 +88,7 @@ mod tests {
     use crate::prefix::{Key as _, Packed as _};
 
     fn read(text: &str) -> Vec<String> {
-        let set = parse("list", text.as_bytes()).set;
+        let set = parse("list", text.as_bytes(), 100).set;
         let sign = |sense: Sense| if sense == Sense::Hole { "!" } else { "" };
         let v4 = set.v4.iter().map(|entry| format!("{}{}", sign(entry.sense()), entry.key().prefix()));
         let v6 = set.v6.iter().map(|entry| format!("{}{}", sign(entry.sense()), entry.key().prefix()));
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn broken_lines_are_told_with_their_place_and_skipped() {
-        let parsed = parse("/etc/block.txt", b"192.0.2.1\nnonsense\n192.0.2.2\n10.0.0.0/40\n");
+        let parsed = parse("/etc/block.txt", b"192.0.2.1\nnonsense\n192.0.2.2\n10.0.0.0/40\n", 100);
         assert_eq!(parsed.set.v4.len(), 2);
         assert_eq!(parsed.refused, 2);
         assert!(
@@ -118,14 +124,14 @@ mod tests {
 
     #[test]
     fn a_file_of_garbage_tells_a_few_problems_and_counts_all() {
-        let parsed = parse("x", "<html>\n".repeat(10_000).as_bytes());
+        let parsed = parse("x", "<html>\n".repeat(10_000).as_bytes(), 100);
         assert_eq!((parsed.refused, parsed.problems.len()), (10_000, PROBLEMS_SHOWN));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(text: Vec<u8>) {
-            parse("x", &text);
+            parse("x", &text, 100);
         }
     }
 }

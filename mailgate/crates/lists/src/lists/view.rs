@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use mailgate_model::Timestamp;
 
 use crate::Error;
 use crate::merge::{CONFIG, Found, MANUAL, OVERLOAD, Origin, SOURCES, TableIndex};
-use crate::rows::{EntryRow, Match, OriginCount, Page, SourceRow, TableRow, Tested};
+use crate::rows::{
+    AdmissionState, EntryRow, Match, OriginCount, Page, SourceRow, SourceState, TableRow, Tested,
+};
 use crate::shared::{Kind, State, Status};
 use crate::table::{Action, Entry, TableName};
 
@@ -19,6 +22,11 @@ pub(super) fn index(state: &State, name: &TableName) -> Result<TableIndex, Error
         let known: Vec<&str> = state.merged.tables().map(|(name, ..)| name.as_str()).collect();
         Error::UnknownTable { name: name.clone(), known: known.join(", ") }
     })
+}
+
+/// The origin of a source by name.
+pub(super) fn origin(state: &State, name: &str) -> Option<Origin> {
+    (SOURCES..).zip(&state.sources).find(|(_, source)| source.name == name).map(|(origin, _)| origin)
 }
 
 fn origin_name(state: &State, origin: Origin) -> String {
@@ -101,20 +109,30 @@ pub(super) fn tested(state: &State, address: IpAddr) -> Tested {
     Tested { address, action, matches }
 }
 
-pub(super) fn sources(state: &State) -> Vec<SourceRow> {
-    let tables = state.merged.tables().count();
-    let row = |(origin, source): (Origin, &Status)| SourceRow {
+pub(super) fn sources(state: &State, now: Timestamp) -> Vec<SourceRow> {
+    (SOURCES..).zip(&state.sources).map(|(origin, status)| source(state, origin, status, now)).collect()
+}
+
+fn source(state: &State, origin: Origin, source: &Status, now: Timestamp) -> SourceRow {
+    let tables = 0..TableIndex::try_from(state.merged.tables().count()).unwrap_or(TableIndex::MAX);
+    let entries = tables.map(|table| state.merged.count(table, origin)).sum();
+    let admission = source.gate.row(entries, now);
+    SourceRow {
         name: source.name.clone(),
         kind: match source.kind {
             Kind::Bgp(_) => "bgp",
             Kind::File => "file",
         },
-        state: source.state,
-        entries: (0..).take(tables).map(|table| state.merged.count(table, origin)).sum(),
-        refused: source.refused,
+        state: match (source.state, admission.state) {
+            (SourceState::Good, AdmissionState::Frozen) => SourceState::Frozen,
+            (SourceState::Good, AdmissionState::Observing) => SourceState::Observing,
+            (state, _) => state,
+        },
+        entries,
+        refused: source.refused + source.gate.refused(),
         problems: source.problems.clone(),
         last_change: source.last_change,
-        error: source.error.clone(),
-    };
-    (SOURCES..).zip(&state.sources).map(row).collect()
+        error: source.error.clone().or_else(|| admission.why.clone()),
+        admission,
+    }
 }

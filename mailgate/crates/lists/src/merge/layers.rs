@@ -12,7 +12,7 @@ use mailgate_model::Timestamp;
 
 use super::slot::{Claim, Fold, Shown, Slot};
 use super::{Difference, Origin};
-use crate::prefix::{Key, Packed};
+use crate::prefix::{Key, Packed, Sense};
 
 /// All claims of one table and family.
 pub(super) struct Layers<K: Key> {
@@ -121,6 +121,33 @@ impl<K: Key> Layers<K> {
     /// Everything that a live origin claims, in order.
     pub(super) fn claimed(&self, origin: Origin) -> impl Iterator<Item = (IpNet, Claim)> {
         self.live.iter().filter_map(move |(key, slot)| Some((key.prefix(), slot.claim(origin)?)))
+    }
+
+    /// The set that an origin has brought.
+    pub(super) fn bulk_of(&self, origin: Origin) -> Vec<K::Packed> {
+        let bulk = self.bulk.iter().find(|bulk| bulk.origin == origin);
+        bulk.map(|bulk| bulk.entries.clone()).unwrap_or_default()
+    }
+
+    /// What an origin claims that covers `network` or lies inside it: a search for each length, and one range.
+    pub(super) fn overlapping(&self, network: IpNet, origin: Origin) -> Vec<(IpNet, Sense)> {
+        let mut found = Vec::new();
+        let shorter = self.lengths().into_iter().filter(|length| *length < network.prefix_len());
+        for length in shorter {
+            let wider = IpNet::new(network.addr(), length).ok().and_then(|net| K::of_net(net.trunc()));
+            let claim = wider.and_then(|key| Some((key, self.claim(key, origin)?)));
+            found.extend(claim.map(|(key, claim)| (key.prefix(), claim.sense)));
+        }
+        let last = IpNet::new(network.broadcast(), network.max_prefix_len()).ok();
+        let (Some(first), Some(last)) = (K::of_net(network), last.and_then(K::of_net)) else { return found };
+        let live = self.live.range(first..=last);
+        found.extend(live.filter_map(|(key, slot)| Some((key.prefix(), slot.claim(origin)?.sense))));
+        if let Some(bulk) = self.bulk.iter().find(|bulk| bulk.origin == origin) {
+            let begin = bulk.entries.partition_point(|entry| entry.key() < first);
+            let inside = bulk.entries.iter().skip(begin).take_while(|entry| entry.key() <= last);
+            found.extend(inside.map(|entry| (entry.key().prefix(), entry.sense())));
+        }
+        found
     }
 
     /// Tells every claim on a prefix.
