@@ -129,6 +129,15 @@ impl Database {
         })))
     }
 
+    /// A connection of the caller's own that only reads, for questions that cannot wait for a place; `None` for a database
+    /// in memory.
+    ///
+    /// # Errors
+    /// What SQLite says to the opening.
+    pub(crate) fn connection(&self) -> Result<Option<Connection>, Error> {
+        self.0.readers.as_ref().map(|_| reader(&self.0.path)).transpose()
+    }
+
     /// The file, or `:memory:`.
     #[must_use]
     pub fn path(&self) -> &Path {

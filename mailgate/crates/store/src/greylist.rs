@@ -1,16 +1,21 @@
 //! The memory of first contact: who was deferred, who passed, who is trapped.
 //!
-//! Everything that decides stands in memory, so a lookup never waits for the disk; every change goes to SQLite right
-//! behind, in the order in which it was made: it waits only for the transaction before it, some milliseconds. A crash
-//! loses what was not yet written and never a part of a change. A client whose tuple was lost is deferred once more;
-//! nothing else can happen.
+//! Everything that decides stands in memory, so a lookup never waits for the disk (but for the first moments, in which
+//! a tuple that is not yet in memory is looked up there); every change goes to SQLite right behind, in the order in which
+//! it was made: it waits only for the transaction before it, some milliseconds. What is slow at a disk, writing the log
+//! back and syncing, is done aside (`checkpoint.rs`). A crash loses what was not yet written, less than the last 100 ms,
+//! and never a part of a change. A client whose tuple was lost is deferred once more; nothing else can happen.
 //!
 //! Every network has one standing of an explicit kind: making it trapped replaces passed, and the other way round.
 //! Counting contacts never changes a kind (spamd's counters did, spec of its defects: a refresh un-trapped a host).
 
+mod checkpoint;
 mod index;
+mod load;
+mod past;
 mod rows;
 mod sources;
+mod tuples;
 mod watch;
 mod writer;
 
@@ -23,21 +28,25 @@ use ipnet::IpNet;
 use mailgate_model::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use self::index::{Index, Tuples};
+use self::index::Index;
 use self::sources::Sources;
+use self::tuples::Tuples;
 use self::writer::{Change, Writer};
 use crate::{Database, Durability, Error};
 
+pub use self::past::{FORGIVEN_AFTER, Terms};
 pub use self::rows::{Filter, Row};
 pub use self::watch::Watch;
 
 /// Expired entries stay this long before they are swept, though no lookup sees them. A clock that jumps ahead by an
 /// hour and is set back has then destroyed nothing.
 const SWEEP_GRACE: Duration = Duration::from_secs(3600);
+/// Tuples deleted in one go of the writer: some milliseconds.
+const SWEEP_BITE: usize = 500;
 /// Longest text kept of what a client said: a path of RFC 5321 §4.5.3.1.3 with room for UTF-8.
 const SAID_LIMIT: usize = 512;
 
-/// Tuples kept at once; about 1 GB of memory and 2 GB on disk. More than 600 attempts a second over four hours.
+/// Tuples kept at once; about 330 MB of memory and 2 GB on disk. More than 600 attempts a second over four hours.
 const TUPLES_LIMIT: usize = 10_000_000;
 
 /// Formats by `PRAGMA user_version`.
@@ -58,6 +67,22 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX peer_expires ON peer (expires);
     CREATE TABLE trap_address (address TEXT PRIMARY KEY, added INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+", "
+    -- Found by a hash, so that memory and the order of loading need no text; its rows are taken over at the opening.
+    ALTER TABLE tuple RENAME TO tuple_1;
+    DROP INDEX tuple_expires;
+    CREATE TABLE secret (value BLOB NOT NULL) STRICT;
+    INSERT INTO secret VALUES (randomblob(16));
+    CREATE TABLE tuple (
+        key INTEGER PRIMARY KEY,
+        first INTEGER NOT NULL, pass INTEGER NOT NULL, expires INTEGER NOT NULL,
+        blocked INTEGER NOT NULL, passed INTEGER NOT NULL,
+        client TEXT NOT NULL, reverse_path TEXT NOT NULL, forward_path TEXT NOT NULL,
+        helo TEXT NOT NULL, said_reverse TEXT, said_forward TEXT
+    ) STRICT;
+    CREATE TABLE trap_history (
+        network TEXT PRIMARY KEY, times INTEGER NOT NULL, last INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The key of one delivery attempt (RFC 6647 §2.3), normalised by the caller. HELO is no part of it: pools of one
@@ -185,6 +210,8 @@ pub struct Counts {
     /// Changes that could not be stored because the database failed for long, and tuples that were not remembered
     /// because there are too many.
     pub unsaved: u64,
+    /// Tuples are still being read from disk; those that are not yet counted act all the same.
+    pub loading: bool,
 }
 
 /// The greylist; clones share it. Dropping the last clone writes what is left.
@@ -192,11 +219,13 @@ pub struct Counts {
 pub struct Greylist(Arc<Inner>);
 
 struct Inner {
-    tuples: Tuples,
+    tuples: Arc<Tuples>,
     sources: Sources,
     index: Index,
     writer: Writer,
     clock: Arc<dyn Clock>,
+    /// Ends with us; `None` in memory.
+    _aside: Option<checkpoint::Aside>,
 }
 
 impl std::fmt::Debug for Greylist {
@@ -206,8 +235,8 @@ impl std::fmt::Debug for Greylist {
 }
 
 impl Greylist {
-    /// Opens or creates the database (its folder must exist) and reads it into memory. Must be called inside a tokio
-    /// runtime: the writing goes on there.
+    /// Opens or creates the database (its folder must exist) and reads it into memory: all but the tuples, and of these
+    /// the first; the others follow in the background. Must be called inside a tokio runtime: the writing goes on there.
     ///
     /// # Errors
     /// [`Error::Newer`] when a newer release wrote it, [`Error::Corrupt`] when a row cannot be ours.
@@ -225,9 +254,20 @@ impl Greylist {
     }
 
     async fn load(database: Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let (tuples, index) = database.read(rows::load).await?;
+        database.write(|transaction| rows::convert(transaction)).await?;
+        let (secret, index) =
+            database.read(|connection| Ok((rows::secret(connection)?, rows::load(connection)?))).await?;
+        let aside = checkpoint::Aside::start(&database).await?;
+        let tuples = Arc::new(Tuples::new(secret, database.connection()?));
+        let until = sweepable(clock.now());
+        let reached = load::begin(&database, &tuples, until).await?;
         let writer = Writer::start(database, Arc::clone(&clock));
-        Ok(Self(Arc::new(Inner { tuples, sources: Sources::default(), index, writer, clock })))
+        let inner = Inner { tuples, sources: Sources::default(), index, writer, clock, _aside: aside };
+        let inner = Arc::new(inner);
+        if reached.is_some() {
+            tokio::spawn(load::go_on(Arc::downgrade(&inner), reached, until));
+        }
+        Ok(Self(inner))
     }
 
     /// What is known of `ip` now. Among entries of one kind the longest prefix decides. A standing given by the
@@ -241,7 +281,7 @@ impl Greylist {
     /// It runs under a lock: two attempts of the same tuple are judged one after the other. Never waits for the disk.
     pub fn attempt(&self, tuple: &Tuple, said: &Said, judge: impl FnOnce(Option<Grey>) -> Next) -> Next {
         let inner = &self.0;
-        inner.tuples.change(tuple, |state| {
+        inner.tuples.change(tuple, |key, state| {
             let next = judge(*state);
             match next {
                 // Memory is bounded: while it is full of attempts, new ones are deferred and not remembered. No single
@@ -255,16 +295,22 @@ impl Greylist {
                 }
                 Next::Defer(grey) => {
                     *state = Some(grey);
-                    inner.writer.push(Change::Grey(tuple.clone(), said.clipped(), grey));
+                    inner.writer.push(Change::Grey(key, tuple.clone(), said.clipped(), grey));
                 }
                 Next::Pass(peer) => {
                     *state = None;
-                    inner.writer.push(Change::ForgetGrey(tuple.clone()));
+                    inner.writer.push(Change::ForgetGrey(key, tuple.clone()));
                     self.learn(tuple.client, peer);
                 }
             }
             next
         })
+    }
+
+    /// What is known of a tuple; changes nothing. One that has ended may still be known.
+    #[must_use]
+    pub fn state(&self, tuple: &Tuple) -> Option<Grey> {
+        self.0.tuples.change(tuple, |_, state| *state)
     }
 
     /// Gives `network` a standing that was learned. One that the administrator gave to the same network stays, and
@@ -300,10 +346,50 @@ impl Greylist {
         self.learn(network, peer)
     }
 
+    /// As [`trap`](Self::trap), for a span that doubles with each time the network was trapped before, as long as that is
+    /// not forgiven: by [`FORGIVEN_AFTER`] without a trap, by accepted mail, or by the administrator who frees it.
+    pub fn trap_under(&self, network: IpNet, terms: &Terms) -> Peer {
+        let network = network.trunc();
+        let (now, past) = (self.0.clock.now(), self.0.index.past());
+        let known = self.0.index.at(network);
+        let again = known.is_some_and(|peer| peer.kind == PeerKind::Trapped && peer.expires > now);
+        let before = past.times(network, now);
+        // Who is trapped and hits again stays as long again, and is no worse for it.
+        let span = terms.span(if again { before.saturating_sub(1) } else { before });
+        let peer = self.trap(network, span);
+        if peer.kind == PeerKind::Trapped {
+            let times = if again { past.again(network, now) } else { past.add(network, now) };
+            if let Some(times) = times {
+                self.0.writer.push(Change::Past(network, Some(times)));
+            }
+        }
+        peer
+    }
+
+    /// How often `network` was trapped, as far as that is not forgiven.
+    #[must_use]
+    pub fn times_trapped(&self, network: IpNet) -> u32 {
+        self.0.index.past().times(network.trunc(), self.0.clock.now())
+    }
+
+    fn forgive(&self, inside: impl Fn(&IpNet) -> bool) {
+        for network in self.0.index.past().forgive(inside) {
+            self.0.writer.push(Change::Past(network, None));
+        }
+    }
+
     /// A message from `ip` was accepted: its passed entry is kept for `span` from now and counts one more. Says
     /// whether there was one. Trapped and unknown addresses stay what they are.
     pub fn accepted(&self, ip: IpAddr, span: Duration) -> bool {
         let now = self.0.clock.now();
+        // Whatever length traps have; nearly always there is nothing to forgive.
+        let lengths = if ip.to_canonical().is_ipv4() { 32..=32 } else { 32..=128 };
+        for network in lengths.filter_map(|length| IpNet::new(ip.to_canonical(), length).ok()) {
+            let network = network.trunc();
+            if self.0.index.past().forgive_one(network) {
+                self.0.writer.push(Change::Past(network, None));
+            }
+        }
         let Standing::Passed(network, _) = self.0.index.standing(ip, now) else { return false };
         self.0.index.change(network, |state| match state {
             Some(peer) if peer.kind == PeerKind::Passed => {
@@ -341,6 +427,7 @@ impl Greylist {
             for inside in self.0.index.trapped_inside(network) {
                 self.forget_peer(inside, PeerKind::Trapped);
             }
+            self.forgive(|past| network.contains(past));
         }
         self.0.index.change(network, |state| {
             *state = Some(peer);
@@ -351,7 +438,7 @@ impl Greylist {
     /// Restores a tuple from a dump. Two that are the same after normalising become one: the earlier beginning and the
     /// later end hold.
     pub fn restore(&self, tuple: &Tuple, said: &Said, grey: Grey) {
-        self.0.tuples.change(tuple, |state| {
+        self.0.tuples.change(tuple, |key, state| {
             let merged = state.map_or(grey, |known| Grey {
                 first: known.first.min(grey.first),
                 pass: known.pass.min(grey.pass),
@@ -360,7 +447,7 @@ impl Greylist {
                 passed: known.passed.max(grey.passed),
             });
             *state = Some(merged);
-            self.0.writer.push(Change::Grey(tuple.clone(), said.clipped(), merged));
+            self.0.writer.push(Change::Grey(key, tuple.clone(), said.clipped(), merged));
         });
     }
 
@@ -392,6 +479,9 @@ impl Greylist {
     /// Removes the standing of exactly `network` if it is of `kind`. Says whether there was one.
     pub fn forget_peer(&self, network: IpNet, kind: PeerKind) -> bool {
         let network = network.trunc();
+        if kind == PeerKind::Trapped && self.0.index.past().forgive_one(network) {
+            self.0.writer.push(Change::Past(network, None));
+        }
         self.0.index.change(network, |state| {
             let found = state.is_some_and(|peer| peer.kind == kind);
             if found {
@@ -419,8 +509,8 @@ impl Greylist {
 
     /// Removes one tuple. Says whether there was one.
     pub fn forget_tuple(&self, tuple: &Tuple) -> bool {
-        self.0.tuples.change(tuple, |state| {
-            self.0.writer.push(Change::ForgetGrey(tuple.clone()));
+        self.0.tuples.change(tuple, |key, state| {
+            self.0.writer.push(Change::ForgetGrey(key, tuple.clone()));
             state.take().is_some()
         })
     }
@@ -450,18 +540,24 @@ impl Greylist {
     /// # Errors
     /// When the database cannot be written; memory is swept all the same.
     pub async fn sweep(&self) -> Result<usize, Error> {
-        let until = Timestamp::from_millis(
-            self.0.clock.now().millis() - i64::try_from(SWEEP_GRACE.as_millis()).unwrap_or(0),
-        );
-        self.0.sources.sweep(self.0.clock.now());
+        let now = self.0.clock.now();
+        let until = sweepable(now);
+        let forgiven = earlier(now, FORGIVEN_AFTER);
+        self.0.sources.sweep(now);
+        self.0.index.past().sweep(forgiven);
         let mut swept = self.0.index.sweep(until);
+        let database = self.0.writer.database();
         for shard in 0..Tuples::SHARDS {
-            swept += self.0.tuples.sweep(shard, until);
-            // A sweep of many millions must not hold up the sessions of this thread.
+            let keys = self.0.tuples.sweep(shard, until);
+            swept += keys.len();
+            // In bites, so that the writer serves others in between, and a sweep of millions holds up nobody.
+            for bite in keys.chunks(SWEEP_BITE) {
+                let bite = bite.to_vec();
+                database.write(move |transaction| rows::sweep_tuples(transaction, &bite, until)).await?;
+            }
             tokio::task::yield_now().await;
         }
-        // In bites, so that the writer serves others in between.
-        while self.0.writer.database().write(move |connection| rows::sweep(connection, until)).await? > 0 {}
+        while database.write(move |transaction| rows::sweep(transaction, until, forgiven)).await? > 0 {}
         Ok(swept)
     }
 
@@ -475,8 +571,18 @@ impl Greylist {
             trapped,
             trap_addresses,
             unsaved: self.0.writer.unsaved(),
+            loading: self.0.tuples.is_loading(),
         }
     }
+}
+
+/// What ended then or before is swept now.
+fn sweepable(now: Timestamp) -> Timestamp {
+    earlier(now, SWEEP_GRACE)
+}
+
+fn earlier(now: Timestamp, span: Duration) -> Timestamp {
+    Timestamp::from_millis(now.millis() - i64::try_from(span.as_millis()).unwrap_or(0))
 }
 
 impl Said {

@@ -1,86 +1,22 @@
 //! The memory in which lookups are answered.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
+use super::past::Past;
 use super::watch::Noted;
-use super::{Grey, Origin, Peer, PeerKind, Standing, Tuple};
-
-/// Tuples by a keyed 128-bit hash, so that ten million of them need no text in memory. The keys are random per
-/// process: nobody can search for collisions, and by chance two of ten million collide once in 10^24 lifetimes.
-pub(super) struct Tuples {
-    keys: [RandomState; 2],
-    shards: Vec<Mutex<HashMap<u128, Grey>>>,
-    count: AtomicUsize,
-}
-
-impl Tuples {
-    /// Parts with a lock of their own, so that a sweep holds up few.
-    pub(super) const SHARDS: usize = 64;
-
-    pub(super) fn new() -> Self {
-        Self {
-            keys: [RandomState::new(), RandomState::new()],
-            shards: (0..Self::SHARDS).map(|_| Mutex::default()).collect(),
-            count: AtomicUsize::new(0),
-        }
-    }
-
-    /// Changes or looks at one tuple under its lock.
-    pub(super) fn change<T>(&self, tuple: &Tuple, change: impl FnOnce(&mut Option<Grey>) -> T) -> T {
-        let [low, high] = &self.keys;
-        let key = u128::from(low.hash_one(tuple)) | (u128::from(high.hash_one(tuple)) << 64);
-        let shard = usize::try_from(key % Self::SHARDS as u128).unwrap_or(0);
-        let Some(mut shard) = self.shard(shard) else { return change(&mut None) };
-        let before = shard.get(&key).copied();
-        let mut state = before;
-        let answer = change(&mut state);
-        let (was, is) = (before.is_some(), state.is_some());
-        match state {
-            Some(grey) => drop(shard.insert(key, grey)),
-            None => drop(shard.remove(&key)),
-        }
-        match (was, is) {
-            (false, true) => drop(self.count.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.count.fetch_sub(1, Ordering::Relaxed)),
-            (true, true) | (false, false) => {}
-        }
-        answer
-    }
-
-    /// Removes what ended at `until` or before and says how many.
-    pub(super) fn sweep(&self, shard: usize, until: Timestamp) -> usize {
-        let Some(mut shard) = self.shard(shard) else { return 0 };
-        let before = shard.len();
-        shard.retain(|_, grey| grey.expires > until);
-        if shard.len() < shard.capacity() / 4 {
-            shard.shrink_to_fit();
-        }
-        let swept = before - shard.len();
-        self.count.fetch_sub(swept, Ordering::Relaxed);
-        swept
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    fn shard(&self, shard: usize) -> Option<MutexGuard<'_, HashMap<u128, Grey>>> {
-        self.shards.get(shard).map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+use super::{Origin, Peer, PeerKind, Standing};
 
 /// Standings of networks, and trap addresses.
 #[derive(Default)]
 pub(super) struct Index {
     peers: RwLock<Peers>,
     traps: RwLock<HashSet<String>>,
+    past: Past,
     noted: Noted,
 }
 
@@ -179,6 +115,11 @@ impl Index {
             self.noted.note(network);
         }
         answer
+    }
+
+    /// What is remembered of traps that ended.
+    pub(super) fn past(&self) -> &Past {
+        &self.past
     }
 
     pub(super) fn noted(&self) -> &Noted {

@@ -2,9 +2,11 @@
 
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
-use rusqlite::{Connection, Row as SqlRow, params};
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
-use super::index::{Index, Tuples};
+use super::index::Index;
+use super::past::Times;
+use super::tuples::{Key, SECRET, Tuples};
 use super::writer::Change;
 use super::{Grey, Kind, Origin, Peer, PeerKind, Said, Tuple};
 use crate::Error;
@@ -51,34 +53,17 @@ pub enum Row {
     },
 }
 
-const TUPLE_COLUMNS: &str = "client, reverse_path, forward_path, helo, said_reverse, said_forward, first, pass, \
-                             expires, blocked, passed";
+/// What was said is kept only where it differs from the key.
+const TUPLE_COLUMNS: &str = "client, reverse_path, forward_path, helo, ifnull(said_reverse, reverse_path), \
+                             ifnull(said_forward, forward_path), first, pass, expires, blocked, passed";
 const PEER_COLUMNS: &str = "network, kind, origin, first, pass, expires, blocked, passed";
 
 pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Error> {
     match change {
-        Change::Grey(tuple, said, grey) => connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO tuple VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute(params![
-                tuple.client.to_string(),
-                tuple.reverse_path,
-                tuple.forward_path,
-                said.helo,
-                said.reverse_path,
-                said.forward_path,
-                grey.first.millis(),
-                grey.pass.millis(),
-                grey.expires.millis(),
-                grey.blocked,
-                grey.passed,
-            ])?,
-        Change::ForgetGrey(tuple) => connection
-            .prepare_cached(
-                "DELETE FROM tuple WHERE client = ?1 AND reverse_path = ?2 AND forward_path = ?3",
-            )?
-            .execute(params![tuple.client.to_string(), tuple.reverse_path, tuple.forward_path])?,
+        Change::Grey(key, tuple, said, grey) => put(connection, *key, tuple, said, grey)?,
+        Change::ForgetGrey(key, _) => {
+            connection.prepare_cached("DELETE FROM tuple WHERE key = ?1")?.execute([key.row()])?
+        }
         Change::Peer(network, peer) => connection
             .prepare_cached("INSERT OR REPLACE INTO peer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
             .execute(params![
@@ -100,19 +85,136 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Erro
         Change::ForgetTrapAddress(address) => {
             connection.prepare_cached("DELETE FROM trap_address WHERE address = ?1")?.execute([address])?
         }
+        Change::Past(network, Some(times)) => connection
+            .prepare_cached("INSERT OR REPLACE INTO trap_history VALUES (?1, ?2, ?3)")?
+            .execute(params![network.to_string(), times.count, times.last.millis()])?,
+        Change::Past(network, None) => connection
+            .prepare_cached("DELETE FROM trap_history WHERE network = ?1")?
+            .execute([network.to_string()])?,
     };
     Ok(())
 }
 
-/// Reads everything into memory.
-pub(super) fn load(connection: &Connection) -> Result<(Tuples, Index), Error> {
-    let tuples = Tuples::new();
-    let index = Index::default();
-    each(connection, &format!("SELECT {TUPLE_COLUMNS} FROM tuple"), |row| {
-        let (tuple, _, grey) = tuple_row(row)?;
-        tuples.change(&tuple, |state| *state = Some(grey));
+/// Writes a tuple, new or known.
+fn put(connection: &Connection, key: Key, tuple: &Tuple, said: &Said, grey: &Grey) -> Result<usize, Error> {
+    let differs = |said: &'_ str, key: &str| (said != key).then(|| said.to_owned());
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO tuple VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    Ok(statement.execute(params![
+        key.row(),
+        grey.first.millis(),
+        grey.pass.millis(),
+        grey.expires.millis(),
+        grey.blocked,
+        grey.passed,
+        tuple.client.to_string(),
+        tuple.reverse_path,
+        tuple.forward_path,
+        said.helo,
+        differs(&said.reverse_path, &tuple.reverse_path),
+        differs(&said.forward_path, &tuple.forward_path),
+    ])?)
+}
+
+/// The secret of this database.
+pub(super) fn secret(connection: &Connection) -> Result<[u8; SECRET], Error> {
+    let bytes: Vec<u8> = connection.query_row("SELECT value FROM secret", [], |row| row.get(0))?;
+    let length = bytes.len();
+    bytes.try_into().map_err(|_| Error::Corrupt(format!("a secret of {length} octets in the greylist")))
+}
+
+/// Gives the rows of the format before, which had no keys, their place; once.
+pub(super) fn convert(connection: &Connection) -> Result<(), Error> {
+    let tuples = Tuples::new(secret(connection)?, None);
+    let old =
+        "SELECT client, reverse_path, forward_path, helo, said_reverse, said_forward, first, pass, expires,
+               blocked, passed FROM tuple_1";
+    each(connection, old, |row| {
+        let (tuple, said, grey) = tuple_row(row)?;
+        put(connection, tuples.key(&tuple), &tuple, &said, &grey)?;
         Ok(true)
     })?;
+    connection.execute("DELETE FROM tuple_1", [])?;
+    Ok(())
+}
+
+const STATE_COLUMNS: &str = "key, first, pass, expires, blocked, passed";
+
+/// One tuple's state.
+pub(super) fn tuple_at(connection: &Connection, key: Key) -> Result<Option<Grey>, Error> {
+    let sql = format!("SELECT {STATE_COLUMNS} FROM tuple WHERE key = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement
+        .query_row([key.row()], |row| Ok(state_row(row)))
+        .optional()?
+        .transpose()?
+        .map(|(_, grey)| grey))
+}
+
+/// Visits some rows in the order of their keys; says the last of them, or `None` when there are no more behind.
+pub(super) fn tuples_after(
+    connection: &Connection,
+    from: Option<Key>,
+    count: usize,
+    mut visit: impl FnMut(Key, Grey),
+) -> Result<Option<Key>, Error> {
+    let sql = format!("SELECT {STATE_COLUMNS} FROM tuple WHERE key > ?1 ORDER BY key LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    // The first of all keys is left out only when it was read already.
+    let sql_first = format!("SELECT {STATE_COLUMNS} FROM tuple ORDER BY key LIMIT ?1");
+    let mut whole = connection.prepare_cached(&sql_first)?;
+    let limit = i64::try_from(count).unwrap_or(i64::MAX);
+    let mut rows = match from {
+        Some(from) => statement.query(params![from.row(), limit])?,
+        None => whole.query([limit])?,
+    };
+    let (mut seen, mut last) = (0, None);
+    while let Some(row) = rows.next()? {
+        let (key, grey) = state_row(row)?;
+        visit(key, grey);
+        (seen, last) = (seen + 1, Some(key));
+    }
+    Ok(last.filter(|_| seen == count))
+}
+
+/// Deletes tuples behind `from` and up to `to` that ended at `until` or before.
+pub(super) fn sweep_range(
+    connection: &Connection,
+    from: Option<Key>,
+    to: Option<Key>,
+    until: Timestamp,
+) -> Result<(), Error> {
+    connection.execute(
+        "DELETE FROM tuple WHERE key BETWEEN ?1 AND ?2 AND expires <= ?3",
+        params![from.map_or(i64::MIN, Key::row), to.map_or(i64::MAX, Key::row), until.millis()],
+    )?;
+    Ok(())
+}
+
+/// Deletes these tuples, unless they began anew after `until`.
+pub(super) fn sweep_tuples(connection: &Connection, keys: &[Key], until: Timestamp) -> Result<(), Error> {
+    let mut statement = connection.prepare_cached("DELETE FROM tuple WHERE key = ?1 AND expires <= ?2")?;
+    for key in keys {
+        statement.execute(params![key.row(), until.millis()])?;
+    }
+    Ok(())
+}
+
+fn state_row(row: &SqlRow<'_>) -> Result<(Key, Grey), Error> {
+    let grey = Grey {
+        first: time(row, 1)?,
+        pass: time(row, 2)?,
+        expires: time(row, 3)?,
+        blocked: row.get(4)?,
+        passed: row.get(5)?,
+    };
+    Ok((Key::of_row(row.get(0)?), grey))
+}
+
+/// Reads into memory what is needed from the first connection on: everything but the tuples.
+pub(super) fn load(connection: &Connection) -> Result<Index, Error> {
+    let index = Index::default();
     each(connection, &format!("SELECT {PEER_COLUMNS} FROM peer"), |row| {
         let (network, peer) = peer_row(row)?;
         index.change(network, |state| *state = Some(peer));
@@ -123,7 +225,11 @@ pub(super) fn load(connection: &Connection) -> Result<(Tuples, Index), Error> {
         index.change_traps(|traps| traps.insert(address));
         Ok(true)
     })?;
-    Ok((tuples, index))
+    each(connection, "SELECT network, times, last FROM trap_history", |row| {
+        index.past().put(network(row, 0)?, Times { count: row.get(1)?, last: time(row, 2)? });
+        Ok(true)
+    })?;
+    Ok(index)
 }
 
 pub(super) fn list(connection: &Connection, filter: &Filter, now: Timestamp) -> Result<Vec<Row>, Error> {
@@ -169,18 +275,18 @@ pub(super) fn list(connection: &Connection, filter: &Filter, now: Timestamp) -> 
     Ok(rows)
 }
 
-/// Deletes some of what ended at `until` or before and says how many.
-pub(super) fn sweep(connection: &Connection, until: Timestamp) -> Result<usize, Error> {
-    let tuples = connection.execute(
-        "DELETE FROM tuple WHERE (client, reverse_path, forward_path) IN
-         (SELECT client, reverse_path, forward_path FROM tuple WHERE expires <= ?1 LIMIT ?2)",
-        params![until.millis(), SWEEP_BITE],
-    )?;
+/// Deletes some of the standings that ended at `until` or before, and what is forgiven of traps before `forgiven`; says
+/// how many.
+pub(super) fn sweep(connection: &Connection, until: Timestamp, forgiven: Timestamp) -> Result<usize, Error> {
     let peers = connection.execute(
         "DELETE FROM peer WHERE network IN (SELECT network FROM peer WHERE expires <= ?1 LIMIT ?2)",
         params![until.millis(), SWEEP_BITE],
     )?;
-    Ok(tuples + peers)
+    let past = connection.execute(
+        "DELETE FROM trap_history WHERE network IN (SELECT network FROM trap_history WHERE last <= ?1 LIMIT ?2)",
+        params![forgiven.millis(), SWEEP_BITE],
+    )?;
+    Ok(peers + past)
 }
 
 /// Calls `visit` with each row until it says `false`.

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use mailgate_model::{Clock, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use super::past::Times;
+use super::tuples::Key;
 use super::{Grey, Peer, Said, Tuple, rows};
 use crate::{Database, Error};
 
@@ -22,12 +24,14 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One change as it is stored.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    Grey(Tuple, Said, Grey),
-    ForgetGrey(Tuple),
+    Grey(Key, Tuple, Said, Grey),
+    ForgetGrey(Key, #[expect(dead_code, reason = "whoever hears of changes does not know our keys")] Tuple),
     Peer(IpNet, Peer),
     ForgetPeer(IpNet),
     TrapAddress(String, Timestamp),
     ForgetTrapAddress(String),
+    /// How often a network was trapped; `None` when that is forgiven.
+    Past(IpNet, Option<Times>),
 }
 
 pub(super) struct Writer {
