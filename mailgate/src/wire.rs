@@ -2,6 +2,7 @@
 //!
 //! The numbers are those of docs/architecture.md. Stations that may not know each other meet here and nowhere else.
 
+mod asked;
 mod edge_only;
 mod firewall;
 mod ground;
@@ -84,6 +85,8 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         filter: Arc::clone(&filter),
         handoff: Arc::new(handoff::ToReception::new(Arc::clone(&smtp), tasks.clone())),
         tls: Some(tls.clone()),
+        recipients: Some(Arc::new(asked::Existing(people.accounts.clone()))),
+        texts: None,
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });

@@ -151,6 +151,8 @@ async fn build(
         filter: mailgate_packet::open(&mailgate_packet::Config::default(), Arc::clone(&time)).unwrap(),
         handoff: Arc::new(ToReception::new(server, TaskTracker::new())),
         tls: Some(tls),
+        recipients: None,
+        texts: None,
         clock: Arc::clone(&time),
         shutdown,
     });

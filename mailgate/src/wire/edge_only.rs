@@ -54,6 +54,8 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         filter: Arc::clone(&filter),
         handoff: Arc::new(foreign.clone()),
         tls: Some(tls.clone()),
+        recipients: None,
+        texts: None,
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });

@@ -83,6 +83,7 @@ async fn measure(count: usize) {
     let clock = Arc::new(SystemClock);
     let mut config = Config { local: Vec::new(), ..Config::default() };
     config.tarpit.capacity = count;
+    config.tarpit.per_network = count;
     let edge = Edge::new(Parts {
         config,
         hostname: Domain::parse("mx.example.org").expect("a domain"),
@@ -91,6 +92,8 @@ async fn measure(count: usize) {
         filter: Arc::new(Everybody),
         handoff: Arc::new(Nobody),
         tls: None,
+        recipients: None,
+        texts: None,
         clock,
         shutdown: CancellationToken::new(),
     });

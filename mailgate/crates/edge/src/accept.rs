@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mailgate_lists::{Action, TableName};
-use mailgate_model::{Client, Clock, Domain, ForwardPath, SessionId};
+use mailgate_model::{Client, Clock, Domain, SessionId};
 use mailgate_net::{Stream, Tls};
 use mailgate_store::Greylist;
 use mailgate_store::greylist::PeerKind;
@@ -19,7 +19,8 @@ use crate::handoff::{Handoff, Handover};
 use crate::limits::Places;
 use crate::reply;
 use crate::statistics::{Counters, Statistics};
-use crate::tarpit::{self, About, Held, Tarpit, Why};
+use crate::tarpit::{self, About, Held, Tarpit, Texts, Why};
+use crate::trap::{Recipients, TrapReason, Traps};
 use mailgate_packet::PacketFilter;
 
 /// What the edge is made of.
@@ -38,6 +39,10 @@ pub struct Parts {
     pub handoff: Arc<dyn Handoff>,
     /// For STARTTLS; without it, it is not offered.
     pub tls: Option<Tls>,
+    /// Who knows which recipients exist; without it nobody is trapped for unknown ones.
+    pub recipients: Option<Arc<dyn Recipients>>,
+    /// What lists say to those they hold; without it they are told what `[edge.tarpit]` says.
+    pub texts: Option<Arc<dyn Texts>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Ends sessions and the tarpit.
@@ -57,6 +62,7 @@ pub struct Edge {
     pub(crate) shutdown: CancellationToken,
     pub(crate) statistics: Arc<Counters>,
     pub(crate) tarpit: Tarpit,
+    pub(crate) traps: Traps,
     places: Arc<Places>,
 }
 
@@ -64,19 +70,29 @@ impl Edge {
     /// Starts the tarpit and the sweep of the greylist. Must be called inside a tokio runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, hostname, content_limit, greylist, filter, handoff, tls, clock, shutdown } =
-            parts;
+        let Parts { config, hostname, content_limit, greylist, filter, handoff, tls, .. } = parts;
+        let Parts { recipients, texts, clock, shutdown, .. } = parts;
         let statistics = Arc::new(Counters::default());
         let tarpit = Tarpit::start(tarpit::Parts {
             config: config.tarpit.clone(),
             hostname: hostname.clone(),
             content_limit,
             tls: tls.clone(),
+            texts,
+            sessions: config.limits.sessions,
             clock: Arc::clone(&clock),
             statistics: Arc::clone(&statistics),
             shutdown: shutdown.clone(),
         });
         tokio::spawn(greylist::sweep_forever(greylist.clone(), Arc::clone(&clock), shutdown.clone()));
+        let traps = Traps::new(config.traps.clone(), recipients, Arc::clone(&clock));
+        let (following, ended) = (traps.follow(), shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = following => {}
+                () = ended.cancelled() => {}
+            }
+        });
         Arc::new(Self {
             places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
             config,
@@ -90,6 +106,7 @@ impl Edge {
             shutdown,
             statistics,
             tarpit,
+            traps,
         })
     }
 
@@ -183,27 +200,15 @@ impl Edge {
         }
     }
 
-    /// Why a recipient traps an unknown client, if it does.
-    pub(crate) fn trap_reason(&self, path: &ForwardPath) -> Option<&'static str> {
-        if self.greylist.is_trap(&path.to_string()) {
-            return Some("trap address");
-        }
-        let allowed = &self.config.traps.allowed_domains;
-        // Bare postmaster and address literals belong to every server.
-        let ForwardPath::Address(address) = path else { return None };
-        let domain = address.domain()?;
-        let outside = !allowed.is_empty() && !allowed.iter().any(|parent| domain.is_within(parent));
-        outside.then_some("domain not ours")
-    }
-
     /// Traps the client; says whether it is trapped now, which it is not when the administrator passed it.
-    pub(crate) fn trap(&self, ip: IpAddr, session: SessionId, recipient: &str, reason: &str) -> bool {
-        let traps = &self.config.traps;
-        let network = greylist::network(ip, 32, traps.ipv6_prefix);
-        let peer = self.greylist.trap(network, traps.trapped_for.duration());
+    pub(crate) fn trap(&self, ip: IpAddr, session: SessionId, recipient: &str, reason: TrapReason) -> bool {
+        let network = self.traps.network(ip);
+        let peer = self.greylist.trap_under(network, &self.traps.terms());
         self.statistics.trapped();
+        let hours = peer.expires.since(self.clock.now()).as_secs() / 3600;
         tracing::info!(
-            target: "edge", s = %session, event = "trap", ip = %ip, to = %recipient, result = "trapped", reason
+            target: "edge", s = %session, event = "trap", ip = %ip, to = %recipient, result = "trapped",
+            reason = reason.word(), times = self.greylist.times_trapped(network), hours
         );
         peer.kind == PeerKind::Trapped
     }

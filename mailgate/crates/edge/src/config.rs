@@ -3,6 +3,7 @@
 use mailgate_common::ruleset::RECEPTION_PORTS;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use mailgate_model::{Domain, Span};
@@ -115,19 +116,41 @@ impl Default for GreylistConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrapsConfig {
-    /// How long a client stays trapped, from its last hit. Default `"24h"`.
+    /// How long a client stays trapped, from its last hit; doubled each further time until 30 days without a trap or
+    /// accepted mail make it forgotten. Default `"24h"`.
     pub trapped_for: Span,
+    /// The longest that doubling leads to; not shorter than `trapped_for`. Default `"7d"`; the same as `trapped_for`
+    /// for no doubling.
+    pub trapped_at_most: Span,
     /// Length of the IPv6 prefix that is trapped, 32 to 128; IPv4 is trapped by address. Default 64: one host has a
     /// whole /64 to hide in.
     pub ipv6_prefix: u8,
     /// When not empty, a recipient outside these domains and their subdomains traps the client, as spamd's
     /// `alloweddomains`, but compared label by label. Default `[]`; example `["example.org"]`.
     pub allowed_domains: Vec<Domain>,
+    /// A file with more of them, one to a line, `#` begins a comment; `@example.org` is the domain without what is below
+    /// it, `user@example.org` one address. Followed: a change acts within seconds. Default none; example
+    /// `"/etc/mail/spamd.alloweddomains"`.
+    pub allowed_domains_file: Option<PathBuf>,
+    /// Our own addresses whose MX record has the lowest priority: who asks there first, while the others are up, is
+    /// trapped, as spamd(8) `-M`; not within a minute after the start. Default `[]`; example `["192.0.2.9"]`.
+    pub low_priority: Vec<IpAddr>,
+    /// Recipients that do not exist, asked for by one client within an hour, that trap it if they are two thirds of all
+    /// it asked for. Default 10; 0 for never.
+    pub unknown_recipients: u32,
 }
 
 impl Default for TrapsConfig {
     fn default() -> Self {
-        Self { trapped_for: Span::from_secs(86_400), ipv6_prefix: 64, allowed_domains: Vec::new() }
+        Self {
+            trapped_for: Span::from_secs(86_400),
+            trapped_at_most: Span::from_secs(7 * 86_400),
+            ipv6_prefix: 64,
+            allowed_domains: Vec::new(),
+            allowed_domains_file: None,
+            low_priority: Vec::new(),
+            unknown_recipients: 10,
+        }
     }
 }
 
@@ -146,20 +169,30 @@ pub enum LastWord {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TarpitConfig {
-    /// Between two bytes of our replies, 10 ms to 10 s. Default `"1s"`.
+    /// Between two bytes of our replies, 10 ms to 10 s, as spamd(8) `-s`. Default `"1s"`.
     pub interval: Span,
-    /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files.
-    /// Default 10000.
+    /// Turns a second of all held clients together, 100 to 1000000: when there are more clients than that times
+    /// `interval`, each waits longer, so that the tarpit never takes more than a small share of a processor. Default
+    /// 10000.
+    pub pace: u32,
+    /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files; of
+    /// those the process may have, some are left to others. Each takes less than 1 KiB of our memory. Default 10000.
     pub capacity: usize,
+    /// Connections held at once of one network, an IPv4 /24 or an IPv6 /64; further ones are closed. Default 1000.
+    pub per_network: usize,
+    /// Octets asked of the kernel for what a held client sends, so that it has to wait for us, as spamd(8) `-w`; the
+    /// kernel has a least of its own. 0 leaves it as it is. Default 256.
+    pub window: u32,
     /// How many of them may be inside TLS, which costs some 50 KB each. Default 500.
     pub tls_capacity: usize,
     /// Whether the last word is `"transient"` (450) or `"permanent"` (550). Default `"transient"`.
     pub last_word: LastWord,
-    /// What trapped clients are told at the end; `%A` is their address, `%%` a percent sign, lines end with `\n`.
+    /// What trapped clients are told at the end; `%A` is their address, `%%` a percent sign, lines end with `\n`, as in
+    /// spamd.conf(5).
     pub trapped_message: String,
     /// What clients of a table are told that has no message of its own; `%T` is the table's name.
     pub listed_message: String,
-    /// Messages by table name. Default none; example `{ spews = "Mail from %A is not wanted, see https://..." }`.
+    /// Messages by table name, instead of what the list itself says. Default none; example `{ spews = "Mail from %A is not wanted, see https://..." }`.
     pub messages: BTreeMap<String, String>,
 }
 
@@ -167,7 +200,10 @@ impl Default for TarpitConfig {
     fn default() -> Self {
         Self {
             interval: Span::from_secs(1),
+            pace: 10_000,
             capacity: 10_000,
+            per_network: 1000,
+            window: 256,
             tls_capacity: 500,
             last_word: LastWord::default(),
             trapped_message: "Your address %A sent mail to a trap within the last days".to_owned(),
@@ -247,6 +283,14 @@ impl Config {
         ] {
             want(right, text);
         }
+        let traps = &self.traps;
+        want(
+            traps.trapped_for <= traps.trapped_at_most,
+            format!(
+                "edge.traps.trapped_at_most: found {}, expected not shorter than trapped_for ({}), for example \"7d\"",
+                traps.trapped_at_most, traps.trapped_for
+            ),
+        );
         let interval = self.tarpit.interval;
         want(
             (Span::from_millis(10)..=Span::from_secs(10)).contains(&interval),
@@ -262,6 +306,12 @@ impl Config {
             (1..=1_000_000).contains(&capacity),
             format!("edge.tarpit.capacity: found {capacity}, expected 1 to 1000000"),
         );
+        let pace = self.tarpit.pace;
+        want(
+            (100..=1_000_000).contains(&pace),
+            format!("edge.tarpit.pace: found {pace}, expected 100 to 1000000"),
+        );
+        want(self.tarpit.per_network > 0, "edge.tarpit.per_network: found 0, expected at least 1".to_owned());
         for (key, found) in [
             ("sessions", self.limits.sessions),
             ("sessions_per_source", self.limits.sessions_per_source),

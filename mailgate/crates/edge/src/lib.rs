@@ -21,6 +21,7 @@ mod limits;
 mod reply;
 mod statistics;
 mod tarpit;
+mod trap;
 
 pub use accept::{Edge, Parts};
 pub use admin::{Asked, Given, Imported, Query, Shown};
@@ -30,6 +31,11 @@ pub use error::Error;
 pub use greylist::spamdb::Entry;
 pub use handoff::{Handoff, Handover};
 pub use statistics::Statistics;
+pub use tarpit::Texts;
+pub use trap::{Excuses, Known, Recipients};
+
+/// The answer of a station that the edge may not know: a future, because it may have to look.
+pub type Answer<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 #[cfg(test)]
 mod tests;

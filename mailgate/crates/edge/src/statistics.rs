@@ -26,6 +26,8 @@ pub struct Statistics {
     pub tarpitted: u64,
     /// Connections the tarpit let go to make room for others.
     pub shed: u64,
+    /// Connections closed because the tarpit holds enough of their network.
+    pub network_full: u64,
     /// Bytes the tarpit sent, one at a time.
     pub stuttered: u64,
     /// Sessions with unknown clients now.
@@ -47,6 +49,7 @@ pub(crate) struct Counters {
     trapped: AtomicU64,
     tarpitted: AtomicU64,
     shed: AtomicU64,
+    network_full: AtomicU64,
     stuttered: AtomicU64,
 }
 
@@ -65,4 +68,4 @@ macro_rules! counts {
     };
 }
 
-counts! { connections straight refused turned_away deferred passed trapped tarpitted shed stuttered }
+counts! { connections straight refused turned_away deferred passed trapped tarpitted shed network_full stuttered }

@@ -3,6 +3,10 @@
 //! Held connections have no task, no timer and no buffer of their own: a socket, a few words of state, and a place in
 //! one timer wheel. Only those inside TLS have a task each, because a TLS session is large anyway.
 //!
+//! Bounds: `capacity` in all, and never so many that other sessions lack open files; `per_network` of one /24 or /64;
+//! `tls_capacity` inside TLS; `pace` turns a second. When it is full the oldest listed client makes room, then the
+//! oldest trapped one. None of this concerns unknown clients, who have places of their own.
+//!
 //! Start reading at `dialogue.rs`, then `stutter.rs`.
 
 mod dialogue;
@@ -25,20 +29,26 @@ use tokio_util::sync::CancellationToken;
 
 use self::dialogue::{Dialogue, Say};
 use self::script::Script;
+use crate::Answer;
 use crate::config::TarpitConfig;
+use crate::limits::{Networks, spare_files};
 use crate::statistics::Counters;
 
 /// Connections on their way to the wheel; more come only when the machine cannot keep up, and are closed.
 const ARRIVALS: usize = 1024;
 /// Silence after which a held connection is let go (spamd(8)).
 const IDLE: Duration = Duration::from_secs(400);
-/// Asked of the kernel for what the client sends: a few lines, so that it waits for us (spamd(8) `-w`). The kernel
-/// has a minimum of its own.
-const RECEIVE_BUFFER: usize = 256;
 /// Asked of the kernel for what we send: bytes that the client does not fetch.
 const SEND_BUFFER: usize = 256;
 /// Most input kept of a session that was read ahead before it was trapped: as much as was read at once.
 const UNREAD_LIMIT: usize = 8192;
+
+/// What lists say to those they hold. Joined to the lists in `wire.rs`.
+pub trait Texts: Send + Sync + 'static {
+    /// Every text of every list that holds `ip`, in the order of the lists, complete: the address is filled in, lines
+    /// end with `\n`. Lists without a text are left out.
+    fn messages(&self, ip: IpAddr) -> Answer<'_, Vec<(TableName, String)>>;
+}
 
 /// Why a client is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +112,9 @@ pub(crate) struct Parts {
     pub(crate) hostname: Domain,
     pub(crate) content_limit: usize,
     pub(crate) tls: Option<mailgate_net::Tls>,
+    pub(crate) texts: Option<Arc<dyn Texts>>,
+    /// Sessions with unknown clients that must find an open file.
+    pub(crate) sessions: usize,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) statistics: Arc<Counters>,
     pub(crate) shutdown: CancellationToken,
@@ -118,6 +131,8 @@ pub(crate) struct Tarpit {
 struct Shared {
     config: TarpitConfig,
     script: Script,
+    texts: Option<Arc<dyn Texts>>,
+    networks: Networks,
     tls: Option<mailgate_net::Tls>,
     clock: Arc<dyn Clock>,
     statistics: Arc<Counters>,
@@ -135,9 +150,20 @@ struct Arrival {
 impl Tarpit {
     /// Starts the wheel; must be called inside a tokio runtime.
     pub(crate) fn start(parts: Parts) -> Self {
-        let Parts { config, hostname, content_limit, tls, clock, statistics, shutdown } = parts;
+        let Parts { mut config, hostname, content_limit, tls, texts, sessions, .. } = parts;
+        let Parts { clock, statistics, shutdown, .. } = parts;
+        let room = spare_files(sessions);
+        if config.capacity > room {
+            tracing::warn!(
+                target: "edge", event = "tarpit", capacity = config.capacity, room,
+                "fewer connections are held than edge.tarpit.capacity says: this process may have too few open files (LimitNOFILE)"
+            );
+            config.capacity = room;
+        }
         let shared = Arc::new(Shared {
             script: Script::new(&hostname, content_limit, &config),
+            networks: Networks::new(config.per_network),
+            texts,
             config,
             tls,
             clock,
@@ -151,15 +177,23 @@ impl Tarpit {
         Self { shared, arrivals }
     }
 
-    /// Takes a connection. It is closed at once when the machine cannot keep up.
+    /// Takes a connection. It is closed at once when the machine cannot keep up, or when too many of its network are held.
     pub(crate) fn hold(&self, stream: Stream, about: About, held: Held) {
+        let (session, ip) = (about.session, about.ip);
+        let refused = |reason: &str| {
+            tracing::debug!(target: "edge", s = %session, event = "tarpit", ip = %ip, result = "shed", reason);
+        };
+        if !self.shared.networks.enter(ip) {
+            self.shared.statistics.network_full();
+            return refused("network");
+        }
         self.shared.statistics.tarpitted();
         match stream {
             Stream::Plain(tcp) => {
-                let session = about.session;
                 if self.arrivals.try_send(Arrival { tcp, about, held }).is_err() {
                     self.shared.statistics.shed();
-                    tracing::debug!(target: "edge", s = %session, event = "tarpit", result = "shed", reason = "busy");
+                    self.shared.networks.leave(ip);
+                    refused("busy");
                 }
             }
             inside @ Stream::Tls(_) => tls::spawn_inside(&self.shared, inside, about, held),
@@ -182,7 +216,18 @@ impl Shared {
         }
     }
 
-    fn log_end(&self, about: &About, reason: &str, sent: u64) {
+    /// The last word to somebody, once the lists were asked.
+    async fn last_word(&self, about: &About) -> String {
+        let told = match &self.texts {
+            Some(texts) if matches!(about.why, Why::Listed(_)) => texts.messages(about.ip).await,
+            _ => Vec::new(),
+        };
+        self.script.last_word(about.ip, &about.why, &told)
+    }
+
+    /// Every held connection ends here.
+    fn let_go(&self, about: &About, reason: &str, sent: u64) {
+        self.networks.leave(about.ip);
         let why = match &about.why {
             Why::Listed(_) => "listed",
             Why::Trapped => "trapped",

@@ -18,6 +18,7 @@ use crate::accept::Edge;
 use crate::handoff::Handover;
 use crate::reply;
 use crate::tarpit::{About, Held, Why};
+use crate::trap::{Excuses, Step};
 
 /// How long a peer may take to fetch our last words.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ enum End {
 impl Session<'_> {
     async fn run(&mut self) -> End {
         loop {
-            while let Some(answered) = self.answer_one() {
+            while let Some(answered) = self.answer_one().await {
                 if let Err(end) = answered {
                     return end;
                 }
@@ -107,7 +108,7 @@ impl Session<'_> {
     }
 
     /// Answers the next line of the input; `None` when there is none.
-    fn answer_one(&mut self) -> Option<Result<(), End>> {
+    async fn answer_one(&mut self) -> Option<Result<(), End>> {
         if let Some((octets, reply)) = self.discard.take() {
             let here = usize::try_from(octets).unwrap_or(usize::MAX).min(self.input.len());
             self.input.advance(here);
@@ -123,7 +124,7 @@ impl Session<'_> {
             Ok(line) => {
                 self.commands += 1;
                 match self.dialogue.line(&line) {
-                    Reaction::Judge(rcpt) => return Some(self.judge(&rcpt, line)),
+                    Reaction::Judge(rcpt) => return Some(self.judge(&rcpt, line).await),
                     other => other,
                 }
             }
@@ -164,7 +165,7 @@ impl Session<'_> {
     }
 
     /// RCPT: the moment of decision.
-    fn judge(&mut self, rcpt: &Rcpt, line: BytesMut) -> Result<(), End> {
+    async fn judge(&mut self, rcpt: &Rcpt, line: BytesMut) -> Result<(), End> {
         let edge = self.edge;
         let ip = self.client.ip();
         match edge.greylist.standing(ip) {
@@ -173,12 +174,14 @@ impl Session<'_> {
             Standing::Trapped(..) => return Err(End::Tarpit(Why::Trapped)),
             Standing::Unknown => {}
         }
-        if let Some(reason) = edge.trap_reason(&rcpt.path) {
+        let Some(mail) = self.dialogue.mail() else { return Ok(()) };
+        let key = tuple(ip, &mail.path, &rcpt.path, &edge.config.greylist);
+        let is_new = edge.greylist.state(&key).is_none();
+        let step = Step { client: &self.client, recipient: &rcpt.path, is_new, excuses: Excuses::default() };
+        if let Some(reason) = edge.traps.look(&edge.greylist, &step).await {
             let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
             return if trapped { Err(End::Tarpit(Why::Trapped)) } else { self.qualified(line) };
         }
-        let Some(mail) = self.dialogue.mail() else { return Ok(()) };
-        let key = tuple(ip, &mail.path, &rcpt.path, &edge.config.greylist);
         let said = Said {
             helo: self.dialogue.hello_name().unwrap_or_default().to_owned(),
             reverse_path: mail.path.to_string(),

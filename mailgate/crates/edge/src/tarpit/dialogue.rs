@@ -2,8 +2,10 @@
 //! letters of the verb are enough. As spamd(8) does with listed hosts, but commands are not lost when they come
 //! together, and TLS is offered.
 
-/// Lines of content read before the last word (spamd(8)).
-const CONTENT_LINES: u8 = 10;
+/// Lines of the body read before the last word; the header before it does not count (spamd(8)).
+const BODY_LINES: u8 = 10;
+/// Lines of the header read before the last word: far more than mail has, and an end to what has no body.
+const HEADER_LINES: u8 = 200;
 /// Commands not understood before the last word (spamd(8)).
 const MISTAKES: u8 = 20;
 
@@ -52,7 +54,8 @@ enum Stage {
     Hello,
     Mail,
     Recipient,
-    Content,
+    Header,
+    Body,
 }
 
 /// Whether the session may begin TLS.
@@ -117,7 +120,10 @@ impl Dialogue {
                 self.letter(*byte);
                 continue;
             }
-            let say = if self.stage == Stage::Content { self.content_line() } else { Some(self.command()) };
+            let say = match self.stage {
+                Stage::Header | Stage::Body => self.content_line(),
+                _ => Some(self.command()),
+            };
             (self.letters, self.verb, self.more) = (0, [0; 5], false);
             if say.is_some() {
                 return Heard { consumed: at + 1, say };
@@ -142,7 +148,17 @@ impl Dialogue {
     fn content_line(&mut self) -> Option<Say> {
         self.content_lines += 1;
         let ended = self.letters == 1 && self.verb.first() == Some(&b'.');
-        (ended || self.content_lines >= CONTENT_LINES).then_some(Say::LastWord)
+        let limit = if self.stage == Stage::Body { BODY_LINES } else { HEADER_LINES };
+        let last = ended || self.content_lines >= limit;
+        if self.stage == Stage::Header && self.letters == 0 {
+            (self.stage, self.content_lines) = (Stage::Body, 0);
+        }
+        last.then_some(Say::LastWord)
+    }
+
+    /// Whether a line of a message's header begins here.
+    pub(crate) fn is_at_header_line(&self) -> bool {
+        self.stage == Stage::Header && self.letters == 0 && !self.more
     }
 
     fn command(&mut self) -> Say {
@@ -169,7 +185,7 @@ impl Dialogue {
             },
             b"DATA" if whole => match self.stage {
                 Stage::Recipient => {
-                    self.stage = Stage::Content;
+                    self.stage = Stage::Header;
                     Say::StartContent
                 }
                 _ => self.mistake(Say::MailFirst),
@@ -228,11 +244,20 @@ mod tests {
     }
 
     #[test]
-    fn ten_lines_of_content_are_enough() {
+    fn parity_ten_lines_of_the_body_are_enough_and_the_header_does_not_count() {
         let mut dialogue = Dialogue::after_recipient(Tls::Unavailable);
         assert_eq!(said(&mut dialogue, "DATA\r\n"), [Say::StartContent]);
+        assert_eq!(said(&mut dialogue, &"Received: x\r\n".repeat(30)), []);
+        assert_eq!(said(&mut dialogue, "\r\n"), []);
         assert_eq!(said(&mut dialogue, &"line\r\n".repeat(9)), []);
         assert_eq!(said(&mut dialogue, "line\r\n"), [Say::LastWord]);
+    }
+
+    #[test]
+    fn a_header_without_end_has_an_end() {
+        let mut dialogue = Dialogue::after_recipient(Tls::Unavailable);
+        let all = said(&mut dialogue, &format!("DATA\r\n{}", "X: y\r\n".repeat(200)));
+        assert_eq!(all, [Say::StartContent, Say::LastWord]);
     }
 
     #[test]

@@ -93,32 +93,44 @@ impl Script {
         Some(words)
     }
 
-    /// The messages of everything that lists the client, as one reply (spamd(8)).
-    pub(crate) fn last_word(&self, ip: IpAddr, why: &Why) -> String {
+    /// The messages of everything that lists the client, as one reply (spamd(8)); `told` is what the lists themselves say,
+    /// complete.
+    pub(crate) fn last_word(&self, ip: IpAddr, why: &Why, told: &[(TableName, String)]) -> String {
         let messages = match why {
             Why::Trapped => expand(&self.trapped_message, ip, ""),
-            Why::Listed(tables) => self.listed(ip, tables),
+            Why::Listed(tables) => self.listed(ip, tables, told),
         };
         reply::last_word(self.last_word, &messages).to_wire()
     }
 
-    fn listed(&self, ip: IpAddr, tables: &[TableName]) -> String {
+    /// Each table once: what we were configured to say, else what its lists say, else what is said of any list.
+    fn listed(&self, ip: IpAddr, tables: &[TableName], told: &[(TableName, String)]) -> String {
         let mut text = String::new();
         for table in tables {
-            let message = self.messages.get(table.as_str()).unwrap_or(&self.listed_message);
-            let message = expand(message, ip, table.as_str());
-            if text.len() + message.len() > LAST_WORD_LIMIT {
-                break;
+            let lists = told.iter().filter(|(named, _)| named == table).map(|(_, message)| message.clone());
+            let messages: Vec<String> = match self.messages.get(table.as_str()) {
+                Some(message) => vec![expand(message, ip, table.as_str())],
+                None => lists.collect(),
+            };
+            if messages.is_empty() {
+                append(&mut text, &expand(&self.listed_message, ip, table.as_str()));
             }
-            text.push_str(message.trim_end_matches('\n'));
-            text.push('\n');
+            messages.iter().for_each(|message| append(&mut text, message));
         }
         // A table that is gone by now still has its say.
         if text.is_empty() { expand(&self.listed_message, ip, "block") } else { text }
     }
 }
 
-/// Puts in `%A` (the client's address), `%T` (the table) and `%%` (spamd.conf(5)); other signs stay.
+fn append(text: &mut String, message: &str) {
+    if text.len() + message.len() <= LAST_WORD_LIMIT {
+        text.push_str(message.trim_end_matches('\n'));
+        text.push('\n');
+    }
+}
+
+/// Puts in `%A` (the client's address), `%T` (the table) and `%%`, and takes `\n`, `\"` and `\\` for a line end, a quote
+/// and a backslash (spamd.conf(5)); other signs stay.
 fn expand(message: &str, ip: IpAddr, table: &str) -> String {
     let mut text = String::with_capacity(message.len() + 40);
     let mut chars = message.chars().peekable();
@@ -127,6 +139,8 @@ fn expand(message: &str, ip: IpAddr, table: &str) -> String {
             ('%', Some('A')) => text.push_str(&ip.to_string()),
             ('%', Some('T')) => text.push_str(table),
             ('%', Some('%')) => text.push('%'),
+            ('\\', Some('n')) => text.push('\n'),
+            ('\\', Some(quoted @ ('"' | '\\'))) => text.push(*quoted),
             _ => {
                 text.push(c);
                 continue;
@@ -153,14 +167,49 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_of_all_lists_are_one_reply() {
+    fn parity_the_messages_of_all_lists_are_one_reply_of_many_lines() {
         let script =
             script(&[("spews", "No mail from %A,\nsee http://x.org/?%%41=%A\n"), ("odd", "100% %X%")]);
         let ip = "2001:db8::1".parse().unwrap();
         assert_eq!(
-            script.last_word(ip, &tables(&["spews", "feed", "odd"])),
+            script.last_word(ip, &tables(&["spews", "feed", "odd"]), &[]),
             "450-4.7.1 No mail from 2001:db8::1,\r\n450-4.7.1 see http://x.org/?%41=2001:db8::1\r\n\
              450-4.7.1 Your address 2001:db8::1 is in the list feed\r\n450 4.7.1 100% %X%\r\n"
+        );
+    }
+
+    #[test]
+    fn parity_percent_a_and_the_escapes_of_spamd_conf_also_at_the_very_end() {
+        for (written, want) in [
+            ("%A", "192.0.2.1"),
+            ("see %A", "see 192.0.2.1"),
+            ("%%A 100%%", "%A 100%"),
+            ("one\\ntwo", "one\ntwo"),
+            ("say \\\"no\\\"", "say \"no\""),
+            ("a\\\\n", "a\\n"),
+            ("ends with A", "ends with A"),
+            ("ends with n", "ends with n"),
+            ("%", "%"),
+            ("\\", "\\"),
+            ("50%x \\y", "50%x \\y"),
+        ] {
+            assert_eq!(expand(written, "192.0.2.1".parse().unwrap(), "t"), want, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_lists_say_comes_in_their_order_unless_we_were_told_better() {
+        let script = script(&[("mine", "Ours of %T")]);
+        let table = |name: &str| TableName::parse(name).unwrap();
+        let told = [
+            (table("spews"), "first %A\nand more".to_owned()),
+            (table("mine"), "never said".to_owned()),
+            (table("spews"), "second".to_owned()),
+        ];
+        assert_eq!(
+            script.last_word("192.0.2.1".parse().unwrap(), &tables(&["mine", "spews", "bare"]), &told),
+            "450-4.7.1 Ours of mine\r\n450-4.7.1 first %A\r\n450-4.7.1 and more\r\n450-4.7.1 second\r\n\
+             450 4.7.1 Your address 192.0.2.1 is in the list bare\r\n"
         );
     }
 
@@ -168,9 +217,11 @@ mod tests {
     fn trapped_clients_have_a_message_of_their_own_and_many_lists_are_bounded() {
         let script = script(&[("long", &"x".repeat(3000))]);
         let ip = "192.0.2.1".parse().unwrap();
-        assert!(script.last_word(ip, &Why::Trapped).starts_with("450 4.7.1 Your address 192.0.2.1 sent"));
-        assert!(script.last_word(ip, &tables(&["long"; 5])).len() < LAST_WORD_LIMIT);
-        assert!(script.last_word(ip, &tables(&[])).contains("192.0.2.1"));
+        assert!(
+            script.last_word(ip, &Why::Trapped, &[]).starts_with("450 4.7.1 Your address 192.0.2.1 sent")
+        );
+        assert!(script.last_word(ip, &tables(&["long"; 5]), &[]).len() < LAST_WORD_LIMIT);
+        assert!(script.last_word(ip, &tables(&[]), &[]).contains("192.0.2.1"));
     }
 
     #[test]

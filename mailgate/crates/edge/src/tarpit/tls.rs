@@ -43,20 +43,20 @@ pub(super) fn spawn_handshake(
     sent: u64,
 ) {
     let (Some(place), Some(tls)) = (Place::take(shared), shared.tls.clone()) else {
-        return shared.log_end(&about, "shed", sent);
+        return shared.let_go(&about, "shed", sent);
     };
     // TLS records do not fit into the smallest window.
     let socket = socket2::SockRef::from(&tcp);
     let _ = socket.set_recv_buffer_size(4096);
     let _ = socket.set_send_buffer_size(4096);
     let Ok(tcp) = tokio::net::TcpStream::from_std(tcp) else {
-        return shared.log_end(&about, "connection lost", sent);
+        return shared.let_go(&about, "connection lost", sent);
     };
     tokio::spawn(async move {
         let shared = &place.0;
         let stream = tokio::select! {
             stream = tls.accept(tcp) => stream,
-            () = shared.shutdown.cancelled() => return,
+            () = shared.shutdown.cancelled() => return shared.let_go(&about, "shutdown", sent),
         };
         match stream {
             Ok(stream) => {
@@ -64,14 +64,14 @@ pub(super) fn spawn_handshake(
                 let inside = Inside { shared, stream, dialogue, unread: Vec::new(), sent };
                 inside.hold(None, about).await;
             }
-            Err(_) => shared.log_end(&about, "handshake", sent),
+            Err(_) => shared.let_go(&about, "handshake", sent),
         }
     });
 }
 
 /// Takes a client that is inside TLS already.
 pub(super) fn spawn_inside(shared: &Arc<Shared>, stream: Stream, about: About, held: Held) {
-    let Some(place) = Place::take(shared) else { return shared.log_end(&about, "shed", 0) };
+    let Some(place) = Place::take(shared) else { return shared.let_go(&about, "shed", 0) };
     let (dialogue, say, unread) = held.begin(dialogue::Tls::Active);
     tokio::spawn(async move {
         let unread = unread.map(Vec::from).unwrap_or_default();
@@ -95,7 +95,7 @@ impl Inside<'_> {
             reason = self.talk(say, &about) => reason,
             () = shared.shutdown.cancelled() => "shutdown",
         };
-        shared.log_end(&about, reason, self.sent);
+        shared.let_go(&about, reason, self.sent);
     }
 
     async fn talk(&mut self, mut say: Option<Say>, about: &About) -> &'static str {
@@ -125,7 +125,7 @@ impl Inside<'_> {
         let words = match shared.script.words(say) {
             Some(words) => words,
             None => {
-                last_word = shared.script.last_word(about.ip, &about.why);
+                last_word = shared.last_word(about).await;
                 &last_word
             }
         };

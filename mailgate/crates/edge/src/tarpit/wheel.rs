@@ -1,6 +1,7 @@
 //! A timer wheel: who is due, in constant time, for any number of clients.
 //!
-//! Times are relative to a cursor, not to the wall clock: a clock that is set back stops nothing.
+//! Times are relative to a cursor, not to the wall clock: a clock that is set back stops nothing. And to an interval that
+//! may change: then everybody's turn comes later or earlier alike.
 
 use std::time::Duration;
 
@@ -24,8 +25,12 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new(interval: Duration, now: Timestamp) -> Self {
-        let tick = (interval / GRAIN).max(Duration::from_millis(1));
-        Self { slots: vec![Vec::new(); SLOTS], tick, cursor: 0, moved: now, waiting: 0 }
+        Self { slots: vec![Vec::new(); SLOTS], tick: tick(interval), cursor: 0, moved: now, waiting: 0 }
+    }
+
+    /// From now on this is the interval. [`turn`](Self::turn) must have been called before.
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        self.tick = tick(interval);
     }
 
     /// `id` is due one interval from now, or earlier by less than a tick. [`turn`](Self::turn) must have been called
@@ -64,6 +69,10 @@ impl Wheel {
         let whole = u32::try_from(ticks).unwrap_or(u32::MAX);
         self.moved = if ticks as usize > SLOTS { now } else { self.moved.plus(self.tick * whole) };
     }
+}
+
+fn tick(interval: Duration) -> Duration {
+    (interval / GRAIN).max(Duration::from_millis(1))
 }
 
 #[cfg(test)]
@@ -108,6 +117,19 @@ mod tests {
         assert_eq!(found, [1]);
         wheel.set(2, Timestamp::from_secs(START.secs() - 3599));
         assert_eq!(due(&mut wheel, 3_600_000), [2]);
+    }
+
+    #[test]
+    fn a_longer_interval_moves_everybody_s_turn() {
+        let mut wheel = Wheel::new(SECOND, START);
+        wheel.set(1, at(0));
+        assert!(due(&mut wheel, 500).is_empty());
+        wheel.set_interval(4 * SECOND);
+        assert!(due(&mut wheel, 2400).is_empty());
+        assert_eq!(due(&mut wheel, 2500), [1], "half of one second, then half of four");
+        wheel.set(2, at(2500));
+        wheel.set_interval(SECOND);
+        assert_eq!(due(&mut wheel, 3500), [2]);
     }
 
     proptest::proptest! {

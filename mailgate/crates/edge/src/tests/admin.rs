@@ -51,7 +51,7 @@ async fn deleting_one_kind_leaves_the_others() {
 }
 
 #[tokio::test]
-async fn the_dump_of_spamdb_is_printed_exactly_and_reads_back() {
+async fn parity_the_dump_of_spamdb_is_printed_exactly_and_reads_back() {
     let mut world = World::usual().await;
     world.attempt("192.0.2.1", "A@x.org", "b@Example.org").await;
     let edge = world.edge.clone();

@@ -67,7 +67,7 @@ async fn defect_3_a_pass_consumes_the_tuple_and_a_deleted_client_starts_anew() {
 }
 
 #[tokio::test]
-async fn defect_1_ipv6_clients_are_deferred_and_pass_like_others() {
+async fn defect_01_ipv6_clients_are_deferred_and_pass_like_others() {
     let mut world = World::usual().await;
     assert_eq!(world.attempt("2001:db8::1", FROM, TO).await.unwrap(), LATER);
     world.clock.advance(26 * MINUTE);
@@ -336,7 +336,7 @@ async fn refused_sources_hear_so_or_nothing() {
 }
 
 #[tokio::test]
-async fn a_young_session_can_be_stuttered_and_an_older_one_is_not() {
+async fn parity_a_young_session_can_be_stuttered_and_an_older_one_is_not() {
     let world = World::new(|config| config.greylist.stutter_for = Span::from_secs(3)).await;
     let mut peer = world.connect("192.0.2.1").await;
     world.until(|now| now.greeting_now == 1).await;
@@ -354,7 +354,7 @@ async fn a_young_session_can_be_stuttered_and_an_older_one_is_not() {
 }
 
 #[tokio::test]
-async fn defect_8_recipients_outside_the_allowed_domains_trap_label_by_label() {
+async fn defect_08_recipients_outside_the_allowed_domains_trap_label_by_label() {
     let mut world = World::new(|config| {
         config.traps.allowed_domains = vec![Domain::parse("obtuse.com").unwrap()];
     })

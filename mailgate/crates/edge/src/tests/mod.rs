@@ -3,4 +3,4 @@
 mod admin;
 mod greylist;
 mod tarpit;
-mod world;
+pub(crate) mod world;

@@ -2,6 +2,7 @@ use mailgate_lists::Action;
 use mailgate_model::Span;
 
 use super::world::{Peer, SECOND, World};
+use crate::config::LastWord;
 
 /// Lets `seconds` pass, one after the other, and gives the bytes that came: exactly one a second, or the test fails.
 async fn hear(world: &World, peer: &mut Peer, seconds: usize) -> String {
@@ -63,7 +64,93 @@ async fn a_listed_client_hears_one_byte_a_second_until_the_last_word() {
 }
 
 #[tokio::test]
-async fn commands_that_come_together_are_all_answered() {
+async fn parity_every_text_of_every_list_is_said_in_one_reply() {
+    for (word, code, status) in [(LastWord::Transient, "450", "4.7.1"), (LastWord::Permanent, "550", "5.7.1")]
+    {
+        let world = World::new(|config| {
+            config.tarpit.last_word = word;
+            config.tarpit.messages.insert("own".into(), "From %A\\nno \\\"mail\\\" at 100%%".into());
+        })
+        .await;
+        world.list("2001:db8::1", Action::Tarpit, &["spews", "own", "feed"]);
+        world.text("2001:db8::1", "spews", "Spam from 2001:db8::1\nsee https://x.org/");
+        world.text("2001:db8::1", "spews", "and another text");
+        let mut peer = world.connect("2001:db8::1").await;
+        world.until(|now| now.held_now == 1).await;
+        reply(&world, &mut peer).await;
+        for command in ["HELO c", "MAIL FROM:<a@x.org>", "RCPT TO:<b@example.org>", "DATA"] {
+            ask(&world, &mut peer, command).await;
+        }
+        let lines = [
+            "Spam from 2001:db8::1",
+            "see https://x.org/",
+            "and another text",
+            "From 2001:db8::1",
+            "no \"mail\" at 100%",
+            "Your address 2001:db8::1 is in the list feed",
+        ];
+        let want: String = lines
+            .iter()
+            .enumerate()
+            .map(|(n, line)| format!("{code}{}{status} {line}\r\n", if n < 5 { '-' } else { ' ' }))
+            .collect();
+        assert_eq!(ask(&world, &mut peer, "Subject: x\r\n\r\nbuy\r\n.").await, want);
+        assert_eq!(peer.rest().await, "");
+    }
+}
+
+#[tokio::test]
+async fn one_network_cannot_fill_the_tarpit() {
+    let world = World::new(|config| config.tarpit.per_network = 2).await;
+    for ip in ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.3.1"] {
+        world.list(ip, Action::Tarpit, &["feed"]);
+    }
+    let first = world.connect("192.0.2.1").await;
+    world.until(|now| now.held_now == 1).await;
+    let _second = world.connect("192.0.2.2").await;
+    world.until(|now| now.held_now == 2).await;
+    assert_eq!(world.connect("192.0.2.3").await.rest().await, "", "closed");
+    let _elsewhere = world.connect("192.0.3.1").await;
+    world.until(|now| now.held_now == 3 && now.network_full == 1).await;
+    drop(first);
+    // Only a byte that nobody takes tells that it is gone.
+    world
+        .until(|now| {
+            world.clock.advance(SECOND);
+            now.held_now == 2
+        })
+        .await;
+    let _third = world.connect("192.0.2.3").await;
+    world.until(|now| now.held_now == 3).await;
+}
+
+#[tokio::test]
+async fn more_clients_than_the_pace_allows_wait_longer_each() {
+    let world = World::new(|config| config.tarpit.pace = 100).await;
+    world.list("192.0.2.1", Action::Tarpit, &["feed"]);
+    let mut peers = Vec::new();
+    for count in 1..=300 {
+        peers.push(world.connect("192.0.2.1").await);
+        world.until(|now| now.held_now == count).await;
+    }
+    // Three hundred at a hundred a second: everybody's turn comes every three seconds.
+    let mut stuttered = Vec::new();
+    for _ in 0..9 {
+        let before = world.edge.statistics().stuttered;
+        for _ in 0..10 {
+            world.clock.advance(SECOND / 10);
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        stuttered.push(world.edge.statistics().stuttered - before);
+    }
+    let later: u64 = stuttered.iter().skip(3).sum();
+    assert!((550..=650).contains(&later), "600 in six seconds: {stuttered:?}");
+}
+
+#[tokio::test]
+async fn parity_a_pipelining_client_is_answered_to_the_end() {
     let world = World::usual().await;
     world.list("192.0.2.1", Action::Tarpit, &["feed"]);
     let mut peer = world.connect("192.0.2.1").await;
@@ -79,7 +166,7 @@ async fn commands_that_come_together_are_all_answered() {
 }
 
 #[tokio::test]
-async fn defect_7_tls_is_no_way_out_of_the_tarpit() {
+async fn defect_07_tls_is_no_way_out_of_the_tarpit() {
     let world = World::usual().await;
     world.list("192.0.2.1", Action::Tarpit, &["feed"]);
     let mut peer = world.connect("192.0.2.1").await;
@@ -124,7 +211,7 @@ async fn who_steps_into_a_trap_is_held_from_then_on_and_a_day_long() {
 }
 
 #[tokio::test]
-async fn a_trap_inside_tls_holds_inside_tls() {
+async fn parity_a_tls_client_is_held_inside_tls() {
     let world = World::usual().await;
     world.edge.grey_add(crate::Given::TrapAddress { address: "trap@example.org".into() }).await.unwrap();
     let mut peer = world.connect("2001:db8::1").await;
@@ -142,7 +229,7 @@ async fn a_trap_inside_tls_holds_inside_tls() {
 }
 
 #[tokio::test]
-async fn the_oldest_listed_client_makes_room_and_unknown_ones_are_served_all_the_same() {
+async fn parity_beyond_the_capacity_the_oldest_listed_client_makes_room_and_unknown_ones_are_served() {
     let world = World::new(|config| config.tarpit.capacity = 3).await;
     world.list("192.0.2.1", Action::Tarpit, &["feed"]);
     world

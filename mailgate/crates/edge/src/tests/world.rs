@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{Config, Edge, Handoff, Handover, Parts, Statistics};
 use mailgate_packet::{Applied, PacketFilter, Verdict};
 
-pub(super) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
-pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 /// Real time that nothing here should need; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -59,6 +59,27 @@ impl PacketFilter for Tables {
     }
 }
 
+/// Who exists, and what lists say; nothing until a test says so.
+#[derive(Default)]
+pub(crate) struct Known {
+    recipients: Mutex<HashMap<String, crate::Known>>,
+    texts: Mutex<HashMap<IpAddr, Vec<(TableName, String)>>>,
+}
+
+impl crate::Recipients for Known {
+    fn is_known<'a>(&'a self, path: &'a mailgate_model::ForwardPath) -> crate::Answer<'a, crate::Known> {
+        let known = self.recipients.lock().unwrap().get(&path.to_string()).copied();
+        Box::pin(std::future::ready(known.unwrap_or(crate::Known::Unsure)))
+    }
+}
+
+impl crate::Texts for Known {
+    fn messages(&self, ip: IpAddr) -> crate::Answer<'_, Vec<(TableName, String)>> {
+        let texts = self.texts.lock().unwrap().get(&ip).cloned();
+        Box::pin(std::future::ready(texts.unwrap_or_default()))
+    }
+}
+
 struct Reception(mpsc::UnboundedSender<Handover>);
 
 impl Handoff for Reception {
@@ -67,18 +88,19 @@ impl Handoff for Reception {
     }
 }
 
-pub(super) struct World {
-    pub(super) edge: Arc<Edge>,
-    pub(super) clock: ManualClock,
-    pub(super) shutdown: CancellationToken,
-    pub(super) tls: Tls,
+pub(crate) struct World {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) clock: ManualClock,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) tls: Tls,
     tables: Arc<Tables>,
+    known: Arc<Known>,
     reception: mpsc::UnboundedReceiver<Handover>,
     _state: tempfile::TempDir,
 }
 
 impl World {
-    pub(super) async fn new(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { local: vec!["10.9.0.0/16".parse().unwrap()], ..Config::default() };
         change(&mut config);
         assert_eq!(config.problems(), Vec::<String>::new());
@@ -89,6 +111,7 @@ impl World {
         let (sender, reception) = mpsc::unbounded_channel();
         let tables = Arc::new(Tables::default());
         let shutdown = CancellationToken::new();
+        let known = Arc::new(Known::default());
         let greylist = Greylist::memory(Arc::new(clock.clone())).await.unwrap();
         let edge = Edge::new(Parts {
             config,
@@ -98,46 +121,64 @@ impl World {
             filter: tables.clone(),
             handoff: Arc::new(Reception(sender)),
             tls: Some(tls.clone()),
+            recipients: Some(known.clone()),
+            texts: Some(known.clone()),
             clock: Arc::new(clock.clone()),
             shutdown: shutdown.clone(),
         });
-        Self { edge, clock, shutdown, tls, tables, reception, _state: state }
+        Self { edge, clock, shutdown, tls, tables, known, reception, _state: state }
     }
 
-    pub(super) async fn usual() -> Self {
+    pub(crate) async fn usual() -> Self {
         Self::new(|_| {}).await
     }
 
-    pub(super) fn list(&self, ip: &str, action: Action, tables: &[&str]) {
+    pub(crate) fn list(&self, ip: &str, action: Action, tables: &[&str]) {
         let tables = tables.iter().map(|name| TableName::parse(name).unwrap()).collect();
         self.tables.0.lock().unwrap().insert(ip.parse().unwrap(), (action, tables));
     }
 
+    /// From now on a recipient exists, or not.
+    pub(crate) fn recipient(&self, path: &str, known: crate::Known) {
+        self.known.recipients.lock().unwrap().insert(path.to_owned(), known);
+    }
+
+    /// From now on lists say this to `ip`.
+    pub(crate) fn text(&self, ip: &str, table: &str, text: &str) {
+        let said = (TableName::parse(table).unwrap(), text.to_owned());
+        self.known.texts.lock().unwrap().entry(ip.parse().unwrap()).or_default().push(said);
+    }
+
     /// A connection that seems to come from `ip`, before anything was read.
-    pub(super) async fn connect(&self, ip: &str) -> Peer {
+    pub(crate) async fn connect(&self, ip: &str) -> Peer {
+        self.connect_to(ip, "127.0.0.1").await
+    }
+
+    /// The same to an address of ours.
+    pub(crate) async fn connect_to(&self, ip: &str, local: &str) -> Peer {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let (ours, accepted) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let tcp = accepted.unwrap().0;
         let peer = SocketAddr::new(ip.parse().unwrap(), 40_000);
-        let client = Client::new(peer, tcp.local_addr().unwrap());
+        let client = Client::new(peer, SocketAddr::new(local.parse().unwrap(), 25));
         let edge = Arc::clone(&self.edge);
         tokio::spawn(async move { edge.serve(tcp, client, SessionId::from_bits(1)).await });
         Peer(Stream::Plain(ours.unwrap()))
     }
 
     /// The connection that reception was given.
-    pub(super) async fn handed_over(&mut self) -> Handover {
+    pub(crate) async fn handed_over(&mut self) -> Handover {
         patiently(self.reception.recv()).await.unwrap()
     }
 
     /// Whether reception was given nothing that was not yet looked at.
-    pub(super) fn nothing_handed_over(&mut self) -> bool {
+    pub(crate) fn nothing_handed_over(&mut self) -> bool {
         self.reception.try_recv().is_err()
     }
 
     /// Waits until the counters are as wanted.
-    pub(super) async fn until(&self, wanted: impl Fn(&Statistics) -> bool) {
+    pub(crate) async fn until(&self, wanted: impl Fn(&Statistics) -> bool) {
         patiently(async {
             while !wanted(&self.edge.statistics()) {
                 tokio::task::yield_now().await;
@@ -146,8 +187,18 @@ impl World {
         .await;
     }
 
+    /// Waits for something that no counter shows.
+    pub(crate) async fn eventually(&self, wanted: impl Fn() -> bool) {
+        patiently(async {
+            while !wanted() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// One complete deferred or passed attempt; the last reply, or nothing when the session was handed over.
-    pub(super) async fn attempt(&mut self, ip: &str, from: &str, to: &str) -> Option<String> {
+    pub(crate) async fn attempt(&mut self, ip: &str, from: &str, to: &str) -> Option<String> {
         let mut peer = self.connect(ip).await;
         peer.reply().await;
         assert!(peer.ask("EHLO client.example").await.starts_with("250-mx.example.org\r\n"));
@@ -168,16 +219,16 @@ impl World {
 }
 
 /// The client's side of a connection.
-pub(super) struct Peer(pub(super) Stream);
+pub(crate) struct Peer(pub(crate) Stream);
 
 impl Peer {
-    pub(super) async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.0.write_all(text.as_bytes()).await.unwrap();
         self.0.flush().await.unwrap();
     }
 
     /// The next whole reply, all its lines.
-    pub(super) async fn reply(&mut self) -> String {
+    pub(crate) async fn reply(&mut self) -> String {
         let mut reply = String::new();
         loop {
             let line = self.line().await;
@@ -189,7 +240,7 @@ impl Peer {
         }
     }
 
-    pub(super) async fn ask(&mut self, command: &str) -> String {
+    pub(crate) async fn ask(&mut self, command: &str) -> String {
         self.send(&format!("{command}\r\n")).await;
         self.reply().await
     }
@@ -206,12 +257,12 @@ impl Peer {
     }
 
     /// The next byte.
-    pub(super) async fn byte(&mut self) -> u8 {
+    pub(crate) async fn byte(&mut self) -> u8 {
         patiently(self.0.read_u8()).await.unwrap()
     }
 
     /// Everything until the other side closes.
-    pub(super) async fn rest(&mut self) -> String {
+    pub(crate) async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
         // A reset is an end as well.
         let _ = patiently(self.0.read_to_end(&mut rest)).await;
@@ -219,12 +270,12 @@ impl Peer {
     }
 
     /// Begins TLS as a client; the other side must have said that it is ready.
-    pub(super) async fn start_tls(self, tls: &Tls) -> Self {
+    pub(crate) async fn start_tls(self, tls: &Tls) -> Self {
         let Stream::Plain(tcp) = self.0 else { panic!("inside TLS already") };
         Self(patiently(tls.connect(tcp, "mx.example.org")).await.unwrap())
     }
 }
 
-pub(super) async fn patiently<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn patiently<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("nothing should take so long")
 }

@@ -488,7 +488,7 @@ async fn zero_begins_counts_and_ages_anew_and_an_entry_that_comes_again_has_coun
 }
 
 #[tokio::test]
-async fn expire_goes_by_age_or_by_idleness_and_leaves_what_sources_say() {
+async fn parity_expire_goes_by_age_as_pfctl_or_by_idleness_and_leaves_what_sources_say() {
     let state = tempfile::tempdir().unwrap();
     let file = state.path().join("block.txt");
     std::fs::write(&file, "203.0.113.1\n").unwrap();

@@ -16,8 +16,12 @@ use crate::{Database, Error};
 
 /// Changes that may wait while the database fails; about 100 MB. Later ones stay in memory only and are counted.
 const WAITING_LIMIT: usize = 200_000;
-/// Changes of one transaction. A change is safe when its transaction ends, so a large one would keep many waiting.
-const BATCH: usize = 500;
+/// Changes of one transaction, at least and at most. A change is safe when its transaction ends, so a large one would keep
+/// many waiting; small ones cost more each.
+const BATCH: std::ops::RangeInclusive<usize> = 50..=2000;
+/// What a transaction should take: two of them, the one before and its own, are what a change waits for, and with it half
+/// of the 100 ms that a crash may cost.
+const TRANSACTION: Duration = Duration::from_millis(25);
 /// Between two attempts while the database fails.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -122,9 +126,9 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<Change> {
+    fn take(&self, most: usize) -> Vec<Change> {
         let mut waiting = self.lock();
-        let count = waiting.changes.len().min(BATCH);
+        let count = waiting.changes.len().min(most);
         waiting.changes.drain(..count).collect()
     }
 }
@@ -135,9 +139,10 @@ async fn run(
     progress: watch::Sender<Progress>,
     clock: Arc<dyn Clock>,
 ) {
+    let mut most = *BATCH.start() * 4;
     loop {
         let closed = shared.closed.load(Ordering::Acquire);
-        let batch = Arc::new(shared.take());
+        let batch = Arc::new(shared.take(most));
         if batch.is_empty() {
             if closed {
                 return;
@@ -145,12 +150,20 @@ async fn run(
             shared.some.notified().await;
             continue;
         }
+        let begun = clock.now();
         let result = database.write({
             let batch = Arc::clone(&batch);
             move |transaction| batch.iter().try_for_each(|change| rows::apply(transaction, change))
         });
         let written = batch.len() as u64;
-        match result.await {
+        let result = result.await;
+        let took = clock.now().since(begun);
+        if took > TRANSACTION {
+            most = (most / 2).max(*BATCH.start());
+        } else if took < TRANSACTION / 4 && batch.len() == most {
+            most = (most * 2).min(*BATCH.end());
+        }
+        match result {
             Ok(()) => progress.send_modify(|progress| progress.written += written),
             Err(error) => {
                 tracing::warn!(target: "store", event = "greylist", result = "deferred", reason = %error);
