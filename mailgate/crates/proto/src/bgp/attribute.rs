@@ -5,12 +5,11 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
 use super::cursor::Cursor;
 use super::path::write_as;
 use super::{
-    AsPath, AsWidth, Community, Family, LargeCommunity, Misbehaved, Origin, Relation, Session, TooLong, nlri,
+    AsPath, AsWidth, Community, ExtendedCommunity, Family, LargeCommunity, Misbehaved, Nlri, Origin, Relation,
+    Session, TooLong, nlri,
 };
 
 const ORIGIN: u8 = 1;
@@ -21,6 +20,8 @@ const LOCAL_PREF: u8 = 5;
 const ATOMIC_AGGREGATE: u8 = 6;
 const AGGREGATOR: u8 = 7;
 const COMMUNITIES: u8 = 8;
+const ORIGINATOR_ID: u8 = 9;
+const CLUSTER_LIST: u8 = 10;
 const MP_REACH: u8 = 14;
 const MP_UNREACH: u8 = 15;
 const EXTENDED_COMMUNITIES: u8 = 16;
@@ -51,8 +52,8 @@ pub struct Attributes {
     pub aggregator: Option<Aggregator>,
     /// RFC 1997.
     pub communities: Vec<Community>,
-    /// RFC 4360, not looked into.
-    pub extended_communities: Vec<[u8; 8]>,
+    /// RFC 4360.
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// RFC 8092.
     pub large_communities: Vec<LargeCommunity>,
     /// RFC 4760 §3.
@@ -93,7 +94,7 @@ pub struct MpReach {
     /// Their next hop.
     pub next_hop: NextHop,
     /// The prefixes.
-    pub prefixes: Vec<IpNet>,
+    pub prefixes: Vec<Nlri>,
 }
 
 /// Prefixes withdrawn in any family (RFC 4760 §4).
@@ -102,7 +103,7 @@ pub struct MpUnreach {
     /// Their family.
     pub family: Family,
     /// The prefixes.
-    pub prefixes: Vec<IpNet>,
+    pub prefixes: Vec<Nlri>,
 }
 
 /// An attribute that is not known.
@@ -193,7 +194,7 @@ pub(super) fn read(bytes: &[u8], session: &Session) -> Result<(Attributes, Vec<F
 fn expected_flags(code: u8) -> Option<u8> {
     Some(match code {
         ORIGIN | AS_PATH | NEXT_HOP | LOCAL_PREF | ATOMIC_AGGREGATE => TRANSITIVE,
-        MED | MP_REACH | MP_UNREACH => OPTIONAL,
+        MED | ORIGINATOR_ID | CLUSTER_LIST | MP_REACH | MP_UNREACH => OPTIONAL,
         AGGREGATOR | COMMUNITIES | EXTENDED_COMMUNITIES | AS4_PATH | AS4_AGGREGATOR | LARGE_COMMUNITIES => {
             OPTIONAL | TRANSITIVE
         }
@@ -242,8 +243,16 @@ impl Attributes {
             COMMUNITIES => read_many(value, |part| Community(u32::from_be_bytes(*part)))
                 .map(|read| self.communities = read)
                 .ok_or(withdraw("its length is not a multiple of 4")),
+            // RFC 7606 §7.9 and §7.10; of no use to a leaf.
+            ORIGINATOR_ID | CLUSTER_LIST if session.relation == Relation::External => {
+                Err(discard("it has no place in an external session"))
+            }
+            ORIGINATOR_ID if value.len() != 4 => Err(withdraw("its length is not 4")),
+            CLUSTER_LIST if value.is_empty() || !value.len().is_multiple_of(4) => {
+                Err(withdraw("its length is not a multiple of 4"))
+            }
             // RFC 7606 §7.14.
-            EXTENDED_COMMUNITIES => read_many(value, |part| *part)
+            EXTENDED_COMMUNITIES => read_many(value, |part| ExtendedCommunity(*part))
                 .map(|read| self.extended_communities = read)
                 .ok_or(withdraw("its length is not a multiple of 8")),
             // RFC 8092 §6.
@@ -295,7 +304,7 @@ impl Attributes {
             (Family::Ipv6Unicast, NextHop::V4(_)) => false,
         });
         let next_hop = next_hop.ok_or_else(malformed)?;
-        let prefixes = nlri::read(family, cursor.rest()).ok_or_else(malformed)?;
+        let prefixes = nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
         self.mp_reach = Some(MpReach { family, next_hop, prefixes });
         Ok(Ok(()))
     }
@@ -307,7 +316,7 @@ impl Attributes {
         let afi = cursor.u16().ok_or_else(malformed)?;
         let safi = cursor.u8().ok_or_else(malformed)?;
         let Some(family) = agreed(afi, safi, session) else { return Ok(Err(foreign(MP_UNREACH))) };
-        let prefixes = nlri::read(family, cursor.rest()).ok_or_else(malformed)?;
+        let prefixes = nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
         self.mp_unreach = Some(MpUnreach { family, prefixes });
         Ok(Ok(()))
     }
@@ -341,10 +350,10 @@ impl Attributes {
     pub(super) fn write(&self, bytes: &mut Vec<u8>, session: &Session) -> Result<(), TooLong> {
         let mut out = Writer { bytes };
         if let Some(mp) = &self.mp_unreach {
-            out.put(OPTIONAL, MP_UNREACH, write_unreach(mp))?;
+            out.put(OPTIONAL, MP_UNREACH, write_unreach(mp, session))?;
         }
         if let Some(mp) = &self.mp_reach {
-            out.put(OPTIONAL, MP_REACH, write_reach(mp))?;
+            out.put(OPTIONAL, MP_REACH, write_reach(mp, session))?;
         }
         if let Some(origin) = self.origin {
             let code = match origin {
@@ -392,7 +401,7 @@ impl Attributes {
         let large: Vec<u8> = large.flat_map(u32::to_be_bytes).collect();
         for (code, value) in [
             (COMMUNITIES, plain),
-            (EXTENDED_COMMUNITIES, self.extended_communities.concat()),
+            (EXTENDED_COMMUNITIES, self.extended_communities.iter().flat_map(|community| community.0).collect()),
             (LARGE_COMMUNITIES, large),
         ] {
             // Empty ones would be malformed.
@@ -468,7 +477,8 @@ fn read_next_hop(value: &[u8]) -> Option<NextHop> {
     }
 }
 
-fn write_reach(mp: &MpReach) -> Vec<u8> {
+fn write_reach(mp: &MpReach, session: &Session) -> Vec<u8> {
+    let with_path = session.add_path.contains(mp.family);
     let (afi, safi) = mp.family.codes();
     let mut value = afi.to_be_bytes().to_vec();
     value.push(safi);
@@ -488,15 +498,16 @@ fn write_reach(mp: &MpReach) -> Vec<u8> {
         }
     }
     value.push(0);
-    mp.prefixes.iter().for_each(|prefix| nlri::write(&mut value, *prefix));
+    mp.prefixes.iter().for_each(|nlri| nlri::write(&mut value, *nlri, with_path));
     value
 }
 
-fn write_unreach(mp: &MpUnreach) -> Vec<u8> {
+fn write_unreach(mp: &MpUnreach, session: &Session) -> Vec<u8> {
+    let with_path = session.add_path.contains(mp.family);
     let (afi, safi) = mp.family.codes();
     let mut value = afi.to_be_bytes().to_vec();
     value.push(safi);
-    mp.prefixes.iter().for_each(|prefix| nlri::write(&mut value, *prefix));
+    mp.prefixes.iter().for_each(|nlri| nlri::write(&mut value, *nlri, with_path));
     value
 }
 

@@ -1,10 +1,10 @@
 //! What a peer can do wrong so that the session has to end.
 
-use super::{MESSAGE_LIMIT, Notification};
+use super::Notification;
 
-/// A message cannot be written because it would be longer than [`MESSAGE_LIMIT`].
+/// A message cannot be written because it would be longer than the session allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the message would be longer than {MESSAGE_LIMIT} bytes")]
+#[error("the message would be longer than the session allows")]
 pub struct TooLong;
 
 /// Something for which a session ends (RFC 4271 §6). Malformed attributes mostly do not end it, see
@@ -16,11 +16,14 @@ pub enum Misbehaved {
     #[error("found BGP identifier {0}, expected another")]
     BadIdentifier(std::net::Ipv4Addr),
     /// A length in the header that no message, or none of this type, has.
-    #[error("found message length {0}, expected 19 to 4096 and enough for its type")]
+    #[error("found message length {0}, expected one that its type and this session have")]
     BadLength(u16),
     /// The sixteen bytes before each message are not all ones.
     #[error("found something else where a message was expected to begin")]
     BadMarker,
+    /// A ROUTE-REFRESH of another length than it has (RFC 7313 §5).
+    #[error("found a ROUTE-REFRESH of {} bytes, expected 23", .0.len())]
+    BadRefresh(Vec<u8>),
     /// Another AS than the configured one.
     #[error("found AS {found}, expected AS {expected}")]
     BadPeerAs {
@@ -92,6 +95,7 @@ impl Misbehaved {
             Self::BadMultiprotocol { .. } => (3, 9, Vec::new()),
             Self::BadPrefixes => (3, 10, Vec::new()),
             Self::HoldTimeExpired => (4, 0, Vec::new()),
+            Self::BadRefresh(message) => (7, 1, message.clone()),
             // RFC 6608 §3.
             Self::Unexpected(super::State::OpenSent) => (5, 1, Vec::new()),
             Self::Unexpected(super::State::OpenConfirm) => (5, 2, Vec::new()),

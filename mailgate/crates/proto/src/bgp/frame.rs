@@ -7,12 +7,24 @@ use super::{HEADER_LENGTH, MESSAGE_LIMIT, Misbehaved};
 
 /// Collects bytes until a message is whole. Holds what was pushed and not yet taken, so take until `None` before
 /// pushing more: then it never holds a whole message besides the piece pushed last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Framer {
     buffer: BytesMut,
+    limit: usize,
+}
+
+impl Default for Framer {
+    fn default() -> Self {
+        Self { buffer: BytesMut::new(), limit: MESSAGE_LIMIT }
+    }
 }
 
 impl Framer {
+    /// Longest message from now on, header included; [`MESSAGE_LIMIT`] at first.
+    pub fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Appends what arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -34,7 +46,7 @@ impl Framer {
             return Err(Misbehaved::BadMarker);
         }
         let whole = usize::from(length);
-        if !(HEADER_LENGTH..=MESSAGE_LIMIT).contains(&whole) {
+        if !(HEADER_LENGTH..=self.limit).contains(&whole) {
             return Err(Misbehaved::BadLength(length));
         }
         if self.buffer.len() < whole {

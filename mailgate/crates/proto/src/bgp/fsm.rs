@@ -1,9 +1,13 @@
-//! The session: RFC 4271 §8 for a speaker that connects, never listens, and announces nothing.
+//! The session with one neighbour: RFC 4271 §8, with one connection that we open and one that the neighbour opens.
 //!
-//! Pure: it is told what happened and what time it is, and says what to do. Connecting waits in Idle after an
-//! error of the protocol and in Active after one of TCP; both pauses double up to a limit, with jitter, because some
-//! route servers allow one connection per client and take quick reconnects ill.
+//! Pure: it is told what happened and what time it is, and says what to do. Each connection is a [`Link`]; when both come
+//! up, one of them is closed (§6.8). Pauses before connecting anew double up to a limit, with jitter, because some route
+//! servers allow one connection per client and take quick reconnects ill; a session that comes up and goes down again and
+//! again waits much longer (§8.1.1, DampPeerOscillations), and is not let in meanwhile either.
 
+mod link;
+mod open;
+mod pause;
 #[cfg(test)]
 mod tests;
 
@@ -13,21 +17,13 @@ use std::time::Duration;
 use mailgate_model::Timestamp;
 
 use super::{
-    AsWidth, Capability, Cease, Families, Family, Message, Misbehaved, Notification, Open, Relation, Session,
-    Update,
+    Cease, Families, Family, Message, Misbehaved, Notification, Refresh, RouteRefresh, Session, Update,
 };
+use link::Link;
+use pause::Pause;
 
 /// Longest wait for TCP.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-
-/// Hold time until the peer's OPEN is there (RFC 4271 §8.2.2, OpenSent).
-const OPEN_HOLD: Duration = Duration::from_secs(240);
-
-/// A session that lasted this long was a good one: the next pause is the shortest again.
-const STABLE: Duration = Duration::from_secs(60);
-
-/// Doublings after which the pause grows no more, whatever its limit.
-const DOUBLINGS: u32 = 16;
 
 /// Who we are, whom we expect, and how patient we are.
 #[derive(Debug, Clone)]
@@ -40,20 +36,49 @@ pub struct Parameters {
     pub identifier: Ipv4Addr,
     /// Hold time we propose, in whole seconds: zero, or 3 to 65535.
     pub hold_time: Duration,
-    /// First pause before connecting anew.
-    pub retry_min: Duration,
-    /// Longest pause before connecting anew.
-    pub retry_max: Duration,
+    /// Who connects.
+    pub mode: Mode,
+    /// How long we wait before connecting anew.
+    pub patience: Patience,
     /// Families we take part in.
     pub families: Families,
+    /// Whether we take several paths for one prefix (RFC 7911).
+    pub add_path: bool,
+    /// Whether we announce something: then the end of our routes is said by whoever announces them, else at once.
+    pub announces: bool,
     /// Anything that differs between speakers, for the jitter.
     pub seed: u64,
+}
+
+/// Who connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// We do.
+    #[default]
+    Active,
+    /// Either.
+    Both,
+    /// The neighbour does.
+    Passive,
+}
+
+/// Pauses before connecting anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The first after a failure; doubles with each.
+    pub retry_min: Duration,
+    /// The longest.
+    pub retry_max: Duration,
+    /// The first when a session has come up and gone down twice in short time; doubles with each.
+    pub damping_min: Duration,
+    /// The longest.
+    pub damping_max: Duration,
 }
 
 /// States of a session (RFC 4271 §8.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// TCP failed; waiting to connect anew.
+    /// Waiting: to connect anew, or for the neighbour to connect.
     Active,
     /// TCP is being connected.
     Connect,
@@ -82,19 +107,52 @@ impl State {
     }
 }
 
+/// Which of the two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// The one that the neighbour opened.
+    In,
+    /// The one that we opened.
+    Out,
+}
+
+impl Way {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::In, Self::Out];
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::In => Self::Out,
+            Self::Out => Self::In,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The neighbour has connected; taken only if [`Command::Accept`] comes back.
+    Accepted,
+    /// Send this; without effect unless the session is established.
+    Announce(&'a Update),
     /// TCP was closed or failed, or could not be connected; with why.
-    Closed(String),
-    /// TCP is connected.
+    Closed(Way, String),
+    /// Our connection is there.
     Connected,
-    /// The session has to end, and may begin anew after a pause.
-    End(Notification),
+    /// The session has to end, and may begin anew after this time, or after the longest usual pause.
+    End(Notification, Option<Duration>),
+    /// Everything sent so far was taken by TCP.
+    Flushed(Way),
     /// The stream cannot be cut into messages.
-    Garbled(Misbehaved),
+    Garbled(Way, Misbehaved),
     /// A whole message arrived.
-    Received(&'a [u8]),
+    Received(Way, &'a [u8]),
+    /// Ask for all routes anew, see [`Machine::session`] for whether that can be.
+    Refresh,
+    /// End and begin anew, with a text for the peer.
+    Reset(&'a str),
     /// Begin. Also ends a pause at once.
     Start,
     /// End for good, with a text for the peer.
@@ -106,37 +164,62 @@ pub enum Event<'a> {
 /// What to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Close TCP, or stop connecting.
-    Close,
+    /// Keep the connection of [`Event::Accepted`]; without this it has to be closed.
+    Accept,
+    /// Close this connection, or stop connecting, after what was to be sent has been tried once.
+    Close(Way),
     /// Connect TCP.
     Connect,
-    /// The session is over; why, for the log and the summary.
-    Down(String),
+    /// The session, or the try to have one, is over.
+    Down(Loss),
     /// The session is up.
     Established(Session),
+    /// The peer asks for our routes, or marks its own.
+    Refresh(Family, Asked),
     /// Routes.
     Route(Box<Update>),
     /// Send these bytes.
-    Send(Vec<u8>),
+    Send(Way, Vec<u8>),
 }
 
-/// A session with one peer.
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Why, for the log and the summary.
+    pub why: String,
+    /// Whether the peer's routes are kept as RFC 4724 §4.2 and RFC 8538 §4 say: it said before that it might restart, and
+    /// the session ended in a way that may be a restart.
+    pub is_graceful: bool,
+    /// What the peer had said of that.
+    pub session: Option<Session>,
+}
+
+/// What a ROUTE-REFRESH says (RFC 7313 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// All routes follow.
+    Begins,
+    /// All routes were sent.
+    Ends,
+    /// All routes are asked for.
+    Wanted,
+}
+
+/// The session with one neighbour.
 #[derive(Debug)]
 pub struct Machine {
     parameters: Parameters,
-    state: State,
-    session: Session,
-    /// The hold time agreed on; zero for none.
-    hold: Duration,
+    /// Idle, Connect or Active: of the connection that we open, or are waiting to open.
+    base: State,
+    inward: Option<Link>,
+    outward: Option<Link>,
     /// When to connect anew, or to give up connecting.
     retry_at: Option<Timestamp>,
-    hold_until: Option<Timestamp>,
-    keepalive_at: Option<Timestamp>,
     established_at: Option<Timestamp>,
-    failures: u32,
+    pause: Pause,
+    is_stopped: bool,
     /// The peer refused our optional parameters: the next OPEN has none (RFC 5492 §3).
     is_plain: bool,
-    random: u64,
     received: u64,
     sent: u64,
 }
@@ -145,28 +228,56 @@ impl Machine {
     /// A session that has not begun.
     #[must_use]
     pub fn new(parameters: Parameters) -> Self {
-        let random = parameters.seed | 1;
+        let pause = Pause::new(parameters.patience, parameters.seed);
         Self {
             parameters,
-            state: State::Idle,
-            session: Session::default(),
-            hold: Duration::ZERO,
+            base: State::Idle,
+            inward: None,
+            outward: None,
             retry_at: None,
-            hold_until: None,
-            keepalive_at: None,
             established_at: None,
-            failures: 0,
+            pause,
+            is_stopped: true,
             is_plain: false,
-            random,
             received: 0,
             sent: 0,
         }
     }
 
-    /// Where it is.
+    /// Where it is: as far as the better of the connections has come.
     #[must_use]
     pub fn state(&self) -> State {
-        self.state
+        let rank = |state: &State| match state {
+            State::Established => 2,
+            State::OpenConfirm => 1,
+            _ => 0,
+        };
+        let links = [&self.inward, &self.outward].into_iter().flatten();
+        links.map(|link| link.state).max_by_key(rank).unwrap_or(self.base)
+    }
+
+    /// What was agreed on, while the session is established.
+    #[must_use]
+    pub fn session(&self) -> Option<Session> {
+        self.established().map(|(_, link)| link.session)
+    }
+
+    /// The peer's identifier, while the session is established.
+    #[must_use]
+    pub fn peer_identifier(&self) -> Option<Ipv4Addr> {
+        self.established().map(|(_, link)| link.peer)
+    }
+
+    /// Which connection carries the established session.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.established().map(|(way, _)| way)
+    }
+
+    /// Longest message that may arrive.
+    #[must_use]
+    pub fn message_limit(&self, way: Way) -> usize {
+        self.link(way).map_or(super::MESSAGE_LIMIT, |link| link.session.message_limit())
     }
 
     /// Messages received and sent, over all sessions.
@@ -178,7 +289,14 @@ impl Machine {
     /// The hold time agreed on; zero for none, or when there is no session.
     #[must_use]
     pub fn hold_time(&self) -> Duration {
-        self.hold
+        let link = self.established().map(|(_, link)| link).or(self.outward.as_ref()).or(self.inward.as_ref());
+        link.map_or(Duration::ZERO, |link| link.hold)
+    }
+
+    /// Whether the session is held down because it came up and went down too often, or as [`Event::End`] said.
+    #[must_use]
+    pub fn is_damped(&self) -> bool {
+        self.pause.is_damped
     }
 
     /// Changes our identifier, for the next session.
@@ -189,247 +307,327 @@ impl Machine {
     /// When to come with [`Event::Tick`] if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        [self.retry_at, self.hold_until, self.keepalive_at].into_iter().flatten().min()
+        let links = [&self.inward, &self.outward].into_iter().flatten().filter_map(Link::deadline);
+        links.chain(self.retry_at).min()
     }
 
     /// Takes what happened and says what to do.
     pub fn handle(&mut self, event: Event<'_>, now: Timestamp) -> Vec<Command> {
         match event {
-            Event::Start if matches!(self.state, State::Idle | State::Active) => self.connect(now),
-            Event::Start => Vec::new(),
-            Event::Connected if self.state == State::Connect => self.open(now),
-            Event::Connected => vec![Command::Close],
-            Event::Closed(why) => self.closed(why, now),
-            Event::Received(frame) => self.received(frame, now),
-            Event::Garbled(misbehaved) => self.misbehaved(&misbehaved, now),
-            Event::End(notification) => self.end(notification, now),
+            Event::Start => self.start(now),
+            Event::Connected if self.base == State::Connect => {
+                (self.base, self.retry_at) = (State::Idle, None);
+                self.open(Way::Out, now)
+            }
+            Event::Connected => vec![Command::Close(Way::Out)],
+            Event::Accepted => self.accepted(now),
+            Event::Closed(way, why) => self.closed(way, why, now),
+            Event::Received(way, frame) => self.received(way, frame, now),
+            Event::Garbled(way, misbehaved) => self.misbehaved(way, &misbehaved, now),
+            Event::Flushed(way) => {
+                self.link_mut(way).into_iter().for_each(|link| link.send_hold_until = None);
+                Vec::new()
+            }
+            Event::Announce(update) => {
+                let Some(way) = self.way() else { return Vec::new() };
+                self.send(way, &Message::Update(Box::new(update.clone())), now).into_iter().collect()
+            }
+            Event::Refresh => self.ask_anew(now),
+            Event::End(notification, after) => self.end(&notification, after, now),
+            Event::Reset(text) => self.reset(text, now),
             Event::Stop(text) => self.stop(text, now),
             Event::Tick => self.tick(now),
         }
     }
 
-    fn connect(&mut self, now: Timestamp) -> Vec<Command> {
-        self.state = State::Connect;
-        self.retry_at = Some(now.plus(CONNECT_LIMIT));
+    /// Says that all our routes of the refreshed families follow, or were sent (RFC 7313 §4.1); without effect where that was
+    /// not agreed on.
+    pub fn mark(&mut self, family: Family, asked: Asked, now: Timestamp) -> Vec<Command> {
+        let Some((way, session)) = self.way().zip(self.session()) else { return Vec::new() };
+        if session.refresh != Refresh::Enhanced && asked != Asked::Wanted {
+            return Vec::new();
+        }
+        let (afi, safi) = family.codes();
+        let subtype = match asked {
+            Asked::Wanted => 0,
+            Asked::Begins => 1,
+            Asked::Ends => 2,
+        };
+        let message = Message::RouteRefresh(RouteRefresh { afi, subtype, safi });
+        self.send(way, &message, now).into_iter().collect()
+    }
+
+    fn established(&self) -> Option<(Way, &Link)> {
+        let link = |way| self.link(way).filter(|link| link.state == State::Established).map(|link| (way, link));
+        Way::ALL.into_iter().find_map(link)
+    }
+
+    fn link(&self, way: Way) -> Option<&Link> {
+        match way {
+            Way::In => self.inward.as_ref(),
+            Way::Out => self.outward.as_ref(),
+        }
+    }
+
+    fn link_mut(&mut self, way: Way) -> Option<&mut Link> {
+        self.place(way).as_mut()
+    }
+
+    fn place(&mut self, way: Way) -> &mut Option<Link> {
+        match way {
+            Way::In => &mut self.inward,
+            Way::Out => &mut self.outward,
+        }
+    }
+
+    fn start(&mut self, now: Timestamp) -> Vec<Command> {
+        self.is_stopped = false;
+        self.pause.is_damped = false;
+        let is_waiting = matches!(self.base, State::Idle | State::Active);
+        if is_waiting && self.inward.is_none() && self.outward.is_none() { self.begin(now) } else { Vec::new() }
+    }
+
+    /// Connects, or waits for the neighbour to do so.
+    fn begin(&mut self, now: Timestamp) -> Vec<Command> {
+        self.pause.is_damped = false;
+        if self.parameters.mode == Mode::Passive {
+            (self.base, self.retry_at) = (State::Active, None);
+            return Vec::new();
+        }
+        (self.base, self.retry_at) = (State::Connect, Some(now.plus(CONNECT_LIMIT)));
         vec![Command::Connect]
     }
 
-    fn open(&mut self, now: Timestamp) -> Vec<Command> {
-        let Parameters { local_as, identifier, hold_time, families, .. } = self.parameters;
-        let mut capabilities = Vec::new();
-        if !self.is_plain {
-            for (afi, safi) in families.iter().map(Family::codes) {
-                capabilities.push(Capability::Multiprotocol(afi, safi));
-            }
-            capabilities.push(Capability::RouteRefresh);
-            // No family: we have nothing to keep, but want to be told the end of the routes (RFC 4724 §3).
-            capabilities.push(Capability::GracefulRestart { flags: 0, time: 0, families: Vec::new() });
-            capabilities.push(Capability::FourOctetAs(local_as));
-        }
-        let hold_time = u16::try_from(hold_time.as_secs()).unwrap_or(u16::MAX);
-        let open = Open::new(local_as, hold_time, identifier, capabilities);
-        self.state = State::OpenSent;
-        self.session = Session::default();
-        self.retry_at = None;
-        self.hold_until = Some(now.plus(OPEN_HOLD));
-        self.send(&Message::Open(open)).into_iter().collect()
-    }
-
-    fn closed(&mut self, why: String, now: Timestamp) -> Vec<Command> {
-        match self.state {
-            State::Idle | State::Active => Vec::new(),
-            State::Connect => {
-                self.pause(State::Active, now);
-                vec![Command::Close, Command::Down(why)]
-            }
-            State::OpenSent | State::OpenConfirm | State::Established => {
-                self.pause(State::Idle, now);
-                vec![Command::Close, Command::Down(why)]
-            }
-        }
-    }
-
-    fn received(&mut self, frame: &[u8], now: Timestamp) -> Vec<Command> {
-        if !matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
+    /// The neighbour connects.
+    fn accepted(&mut self, now: Timestamp) -> Vec<Command> {
+        if self.parameters.mode == Mode::Active || self.is_stopped || self.pause.is_damped {
             return Vec::new();
         }
-        self.received += 1;
-        let message = match Message::decode(frame, &self.session) {
-            Ok(message) => message,
-            Err(misbehaved) => return self.misbehaved(&misbehaved, now),
-        };
-        match (self.state, message) {
-            (_, Message::Notification(notification)) => self.notified(&notification, now),
-            (State::OpenSent, Message::Open(open)) => match self.agree(&open) {
-                Ok(()) => self.confirm(now),
-                Err(misbehaved) => self.misbehaved(&misbehaved, now),
-            },
-            (State::OpenConfirm, Message::Keepalive) => self.establish(now),
-            (State::Established, Message::Keepalive) => {
-                self.heard(now);
-                Vec::new()
+        let mut commands = Vec::new();
+        match self.established().map(|(way, link)| (way, link.session.restart.is_some())) {
+            // RFC 4724 §5: a peer that might restart has done so, and the old connection has not noticed yet.
+            Some((way, true)) => {
+                commands = self.lose(way, "the peer has restarted and connects anew".into(), true, now);
             }
-            (State::Established, Message::Update(update)) => {
-                self.heard(now);
-                vec![Command::Route(update)]
-            }
-            // We have no routes to send again.
-            (State::Established, Message::RouteRefresh(_)) => {
-                self.heard(now);
-                Vec::new()
-            }
-            (state, _) => self.misbehaved(&Misbehaved::Unexpected(state), now),
+            // RFC 4271 §6.8.
+            Some((_, false)) => return Vec::new(),
+            None if self.inward.is_some() => return Vec::new(),
+            None => {}
         }
-    }
-
-    /// Checks the peer's OPEN (RFC 4271 §6.2) and keeps what both sides can.
-    fn agree(&mut self, open: &Open) -> Result<(), Misbehaved> {
-        let Parameters { local_as, peer_as, identifier, hold_time, families, .. } = self.parameters;
-        let found = open.asn();
-        if found != peer_as {
-            return Err(Misbehaved::BadPeerAs { found, expected: peer_as });
-        }
-        let relation = if local_as == peer_as { Relation::Internal } else { Relation::External };
-        // RFC 6286 §2.1 and §2.2.
-        let is_ours = relation == Relation::Internal && open.identifier == identifier;
-        if open.identifier.is_unspecified() || is_ours {
-            return Err(Misbehaved::BadIdentifier(open.identifier));
-        }
-        if matches!(open.hold_time, 1 | 2) {
-            return Err(Misbehaved::BadHoldTime(open.hold_time));
-        }
-        self.hold = hold_time.min(Duration::from_secs(open.hold_time.into()));
-        let as_width = match open.four_octet_as() {
-            Some(_) if !self.is_plain => AsWidth::Four,
-            _ => AsWidth::Two,
-        };
-        // Without capabilities of ours the session carries IPv4 unicast alone.
-        let families = if self.is_plain { Families { ipv4: true, ipv6: false } } else { families };
-        let families = Families::filter(|family| families.contains(family) && open.speaks(family));
-        self.session = Session { as_width, relation, families };
-        Ok(())
-    }
-
-    fn confirm(&mut self, now: Timestamp) -> Vec<Command> {
-        self.state = State::OpenConfirm;
-        self.heard(now);
-        self.keepalive(now)
-    }
-
-    fn establish(&mut self, now: Timestamp) -> Vec<Command> {
-        self.state = State::Established;
-        self.established_at = Some(now);
-        self.heard(now);
-        let mut commands = vec![Command::Established(self.session)];
-        // We announce nothing, and say at once that this was all (RFC 4724 §2).
-        for family in self.session.families.iter() {
-            commands.extend(self.send(&Message::Update(Box::new(Update::end_of_rib(family)))));
-        }
+        commands.push(Command::Accept);
+        commands.extend(self.open(Way::In, now));
         commands
     }
 
-    /// Something came: the peer is there for another hold time.
-    fn heard(&mut self, now: Timestamp) {
-        self.hold_until = (!self.hold.is_zero()).then(|| now.plus(self.hold));
+    fn closed(&mut self, way: Way, why: String, now: Timestamp) -> Vec<Command> {
+        if self.link(way).is_some() {
+            return self.lose(way, why, true, now);
+        }
+        if way == Way::Out && self.base == State::Connect {
+            (self.base, self.retry_at) = (State::Idle, None);
+            let mut commands = vec![Command::Close(Way::Out)];
+            if self.inward.is_none() {
+                self.wait(State::Active, now);
+                commands.push(down(why));
+            }
+            return commands;
+        }
+        Vec::new()
     }
 
-    /// Sends a KEEPALIVE and sets the time of the next, a third of the hold time (RFC 4271 §4.4).
-    fn keepalive(&mut self, now: Timestamp) -> Vec<Command> {
-        let pause = self.jittered(self.hold / 3);
-        self.keepalive_at = (!self.hold.is_zero()).then(|| now.plus(pause));
-        self.send(&Message::Keepalive).into_iter().collect()
+    fn received(&mut self, way: Way, frame: &[u8], now: Timestamp) -> Vec<Command> {
+        let Some(link) = self.link(way) else { return Vec::new() };
+        let (state, session) = (link.state, link.session);
+        self.received += 1;
+        let message = match Message::decode(frame, &session) {
+            Ok(message) => message,
+            Err(misbehaved) => return self.misbehaved(way, &misbehaved, now),
+        };
+        match (state, message) {
+            (_, Message::Notification(notification)) => self.notified(way, &notification, now),
+            (State::OpenSent, Message::Open(open)) => self.opened(way, &open, now),
+            (State::OpenConfirm, Message::Keepalive) => self.establish(way, now),
+            (State::Established, message) if !matches!(message, Message::Open(_)) => {
+                self.link_mut(way).into_iter().for_each(|link| link.heard(now));
+                match message {
+                    Message::Update(update) => vec![Command::Route(update)],
+                    Message::RouteRefresh(refresh) => self.refreshed(refresh, session, now),
+                    _ => Vec::new(),
+                }
+            }
+            (state, _) => self.misbehaved(way, &Misbehaved::Unexpected(state), now),
+        }
+    }
+
+    fn refreshed(&mut self, refresh: RouteRefresh, session: Session, now: Timestamp) -> Vec<Command> {
+        let family = Family::of(refresh.afi, refresh.safi).filter(|family| session.families.contains(*family));
+        // RFC 2918 §4: of families that were not agreed on, nothing.
+        let Some(family) = family else { return Vec::new() };
+        let asked = match refresh.subtype {
+            1 if session.refresh == Refresh::Enhanced => Asked::Begins,
+            2 if session.refresh == Refresh::Enhanced => Asked::Ends,
+            // RFC 7313 §5: others are ignored.
+            other if other != 0 && session.refresh == Refresh::Enhanced => return Vec::new(),
+            _ => Asked::Wanted,
+        };
+        if asked == Asked::Wanted && !self.parameters.announces {
+            // All of nothing.
+            let mut commands = self.mark(family, Asked::Begins, now);
+            commands.extend(self.mark(family, Asked::Ends, now));
+            return commands;
+        }
+        vec![Command::Refresh(family, asked)]
+    }
+
+    fn ask_anew(&mut self, now: Timestamp) -> Vec<Command> {
+        let Some(session) = self.session().filter(|session| session.refresh != Refresh::None) else {
+            return Vec::new();
+        };
+        let families: Vec<Family> = session.families.iter().collect();
+        families.into_iter().flat_map(|family| self.mark(family, Asked::Wanted, now)).collect()
+    }
+
+    fn establish(&mut self, way: Way, now: Timestamp) -> Vec<Command> {
+        let mut commands = self.drop_other(way, now);
+        let Some(link) = self.link_mut(way) else { return commands };
+        link.state = State::Established;
+        link.heard(now);
+        let session = link.session;
+        (self.base, self.retry_at, self.established_at) = (State::Idle, None, Some(now));
+        commands.push(Command::Established(session));
+        if !self.parameters.announces {
+            // We announce nothing, and say at once that this was all (RFC 4724 §2).
+            for family in session.families.iter() {
+                commands.extend(self.send(way, &Message::Update(Box::new(Update::end_of_rib(family))), now));
+            }
+        }
+        commands
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Command> {
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        if due(self.hold_until) {
-            return self.misbehaved(&Misbehaved::HoldTimeExpired, now);
+        let mut commands = Vec::new();
+        for way in Way::ALL {
+            let Some(link) = self.link(way) else { continue };
+            if due(link.send_hold_until) {
+                // RFC 9687 §4: what cannot be sent cannot be said either.
+                let why = "the peer takes nothing of what is sent (send hold timer expired)";
+                commands.extend(self.lose(way, why.into(), true, now));
+            } else if due(link.hold_until) {
+                commands.extend(self.misbehaved(way, &Misbehaved::HoldTimeExpired, now));
+            } else if due(link.keepalive_at) {
+                commands.extend(self.keepalive(way, now));
+            }
         }
         if due(self.retry_at) {
-            return match self.state {
-                State::Idle | State::Active => self.connect(now),
-                _ => self.closed("no connection in time".into(), now),
-            };
+            commands.extend(match self.base {
+                State::Connect => self.closed(Way::Out, "no connection in time".into(), now),
+                _ => self.begin(now),
+            });
         }
-        if due(self.keepalive_at) { self.keepalive(now) } else { Vec::new() }
-    }
-
-    fn misbehaved(&mut self, misbehaved: &Misbehaved, now: Timestamp) -> Vec<Command> {
-        let mut commands = self.leave(&misbehaved.notification(), now);
-        commands.push(Command::Down(misbehaved.to_string()));
         commands
     }
 
-    fn notified(&mut self, notification: &Notification, now: Timestamp) -> Vec<Command> {
-        // RFC 5492 §3: a peer that knows no optional parameters is asked again without any.
-        self.is_plain = self.state == State::OpenSent && (notification.code, notification.subcode) == (2, 4);
-        self.pause(State::Idle, now);
-        vec![Command::Close, Command::Down(format!("the peer says: {notification}"))]
+    fn misbehaved(&mut self, way: Way, misbehaved: &Misbehaved, now: Timestamp) -> Vec<Command> {
+        let notification = misbehaved.notification();
+        let mut commands: Vec<Command> = self.send(way, &Message::Notification(notification), now).into_iter().collect();
+        let is_graceful = self.link(way).is_some_and(Link::survives_notification);
+        commands.extend(self.lose(way, misbehaved.to_string(), is_graceful, now));
+        commands
     }
 
-    fn end(&mut self, notification: Notification, now: Timestamp) -> Vec<Command> {
-        if matches!(self.state, State::Idle | State::Active) {
+    fn notified(&mut self, way: Way, notification: &Notification, now: Timestamp) -> Vec<Command> {
+        let Some(link) = self.link(way) else { return Vec::new() };
+        // RFC 5492 §3: a peer that knows no optional parameters is asked again without any.
+        self.is_plain = link.state == State::OpenSent && (notification.code, notification.subcode) == (2, 4);
+        let is_graceful = link.survives_notification() && !notification.is_hard();
+        self.lose(way, format!("the peer says: {notification}"), is_graceful, now)
+    }
+
+    /// A connection is over. When it was the last, the session is, and the next try has to wait.
+    fn lose(&mut self, way: Way, why: String, is_graceful: bool, now: Timestamp) -> Vec<Command> {
+        let mut commands = vec![Command::Close(way)];
+        let Some(link) = self.place(way).take() else { return commands };
+        let session = (link.state == State::Established).then_some(link.session);
+        if session.is_some() || (self.link(way.other()).is_none() && self.base != State::Connect) {
+            self.wait(State::Idle, now);
+            let is_graceful = is_graceful && session.is_some_and(|session| session.restart.is_some());
+            commands.push(Command::Down(Loss { why, is_graceful, session }));
+        }
+        commands
+    }
+
+    fn end(&mut self, notification: &Notification, after: Option<Duration>, now: Timestamp) -> Vec<Command> {
+        let mut commands = self.leave(notification, now);
+        if commands.is_empty() {
+            return commands;
+        }
+        self.established_at = None;
+        self.base = State::Idle;
+        self.retry_at = Some(now.plus(self.pause.ended(after)));
+        commands.push(down(notification.to_string()));
+        commands
+    }
+
+    fn reset(&mut self, text: &str, now: Timestamp) -> Vec<Command> {
+        if self.is_stopped {
             return Vec::new();
         }
-        // Whatever we end the session for will not be over soon: the pause is the longest one.
-        self.established_at = None;
-        self.failures = DOUBLINGS;
-        let mut commands = self.leave(&notification, now);
-        commands.push(Command::Down(notification.to_string()));
+        let mut commands = self.leave(&Notification::cease(Cease::AdministrativeReset, text), now);
+        if commands.is_empty() {
+            return self.start(now);
+        }
+        self.pause.forget();
+        self.wait(State::Idle, now);
+        commands.push(down("reset by the administrator".into()));
         commands
     }
 
     fn stop(&mut self, text: &str, now: Timestamp) -> Vec<Command> {
-        let mut commands = Vec::new();
-        if self.state != State::Idle && self.state != State::Active {
-            commands = self.leave(&Notification::cease(Cease::AdministrativeShutdown, text), now);
-            commands.push(Command::Down("shut down".into()));
+        let mut commands = self.leave(&Notification::cease(Cease::AdministrativeShutdown, text), now);
+        if !commands.is_empty() {
+            commands.push(down("shut down".into()));
         }
-        self.state = State::Idle;
-        self.retry_at = None;
+        (self.base, self.retry_at, self.is_stopped) = (State::Idle, None, true);
         commands
     }
 
-    /// Says why if the peer can hear it, closes, and pauses.
+    /// Ends all connections, and says why to whoever can hear it.
     fn leave(&mut self, notification: &Notification, now: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
-        if matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
-            commands.extend(self.send(&Message::Notification(notification.clone())));
+        for way in Way::ALL {
+            commands.extend(self.send(way, &Message::Notification(notification.clone()), now));
+            if self.place(way).take().is_some() || (way == Way::Out && self.base == State::Connect) {
+                commands.push(Command::Close(way));
+            }
         }
-        commands.push(Command::Close);
-        self.pause(State::Idle, now);
         commands
     }
 
-    /// Ends whatever was and sets the time of the next try.
-    fn pause(&mut self, state: State, now: Timestamp) {
-        if self.established_at.take().is_some_and(|since| now.since(since) >= STABLE) {
-            self.failures = 0;
-        }
-        let factor = 1_u32 << self.failures.min(DOUBLINGS);
-        let pause = self.parameters.retry_min.saturating_mul(factor).min(self.parameters.retry_max);
-        self.failures = self.failures.saturating_add(1);
-        self.retry_at = Some(now.plus(self.jittered(pause)));
-        self.state = state;
-        self.hold = Duration::ZERO;
-        self.hold_until = None;
-        self.keepalive_at = None;
+    /// Sets the time of the next try.
+    fn wait(&mut self, state: State, now: Timestamp) {
+        let lasted = self.established_at.take().map(|since| now.since(since));
+        let pause = self.pause.after(lasted);
+        let waits_only = self.parameters.mode == Mode::Passive && !self.pause.is_damped;
+        self.base = if waits_only { State::Active } else { state };
+        self.retry_at = (!waits_only).then(|| now.plus(pause));
     }
 
-    fn send(&mut self, message: &Message) -> Option<Command> {
-        // What we send is short: an OPEN with four capabilities, a cut text, marks.
-        let bytes = message.encode(&self.session).ok()?;
+    /// Sends on a connection, if it is there.
+    fn send(&mut self, way: Way, message: &Message, now: Timestamp) -> Option<Command> {
+        let link = self.link_mut(way)?;
+        // The paths of a prefix are the peer's; ours have no number.
+        let session = Session { add_path: Families::default(), ..link.session };
+        // What we send is short: an OPEN with few capabilities, a cut text, marks, packed announcements.
+        let bytes = message.encode(&session).ok()?;
+        let limit = link.send_hold();
+        link.send_hold_until.get_or_insert(now.plus(limit));
         self.sent += 1;
-        Some(Command::Send(bytes))
+        Some(Command::Send(way, bytes))
     }
+}
 
-    /// Three quarters to the whole of a span (RFC 4271 §10).
-    fn jittered(&mut self, span: Duration) -> Duration {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let quarter = span / 4;
-        let part = u32::try_from(self.random % 1024).unwrap_or(0);
-        span - quarter + quarter * part / 1024
-    }
+/// What never was a session is over.
+fn down(why: String) -> Command {
+    Command::Down(Loss { why, is_graceful: false, session: None })
 }

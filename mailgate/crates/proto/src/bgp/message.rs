@@ -1,7 +1,11 @@
 //! Messages, and what both sides have agreed on.
 
+use std::time::Duration;
+
+use ipnet::IpNet;
+
 use super::cursor::Cursor;
-use super::{AsWidth, HEADER_LENGTH, MESSAGE_LIMIT, Misbehaved, Notification, Open, TooLong, Update};
+use super::{AsWidth, EXTENDED_LIMIT, HEADER_LENGTH, MESSAGE_LIMIT, Misbehaved, Notification, Open, TooLong, Update};
 
 /// Any message (RFC 4271 §4, RFC 2918).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +16,7 @@ pub enum Message {
     Notification(Notification),
     /// The beginning of the session.
     Open(Open),
-    /// A wish for all routes anew, or its marks.
+    /// A wish for all routes anew, or the marks around the answer.
     RouteRefresh(RouteRefresh),
     /// Routes.
     Update(Box<Update>),
@@ -38,7 +42,21 @@ pub enum Family {
     Ipv6Unicast,
 }
 
+impl Families {
+    /// Both.
+    pub const ALL: Self = Self { ipv4: true, ipv6: true };
+}
+
 impl Family {
+    /// The family of a prefix.
+    #[must_use]
+    pub const fn of_prefix(prefix: IpNet) -> Self {
+        match prefix {
+            IpNet::V4(_) => Self::Ipv4Unicast,
+            IpNet::V6(_) => Self::Ipv6Unicast,
+        }
+    }
+
     /// Both.
     pub const ALL: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
 
@@ -99,7 +117,34 @@ pub enum Relation {
     Internal,
 }
 
-/// What both sides have agreed on, as far as it changes how messages are read and written.
+/// Whether all routes may be asked for anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Refresh {
+    /// No.
+    #[default]
+    None,
+    /// Yes (RFC 2918).
+    Plain,
+    /// Yes, and their beginning and end are marked (RFC 7313).
+    Enhanced,
+}
+
+/// What the peer said of keeping routes over a restart (RFC 4724 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Restart {
+    /// It has just restarted.
+    pub is_restarting: bool,
+    /// Routes are kept also when a NOTIFICATION ended the session (RFC 8538 §2).
+    pub over_notification: bool,
+    /// How long it may take to come back.
+    pub time: Duration,
+    /// Families of which it says so.
+    pub families: Families,
+    /// Families in which it forwarded on while it was away.
+    pub preserved: Families,
+}
+
+/// What both sides have agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Session {
     /// How AS numbers are written.
@@ -108,6 +153,22 @@ pub struct Session {
     pub relation: Relation,
     /// Families both take part in.
     pub families: Families,
+    /// Families in which the peer sends several paths for one prefix (RFC 7911); we never do.
+    pub add_path: Families,
+    /// Whether messages may have up to 65535 bytes (RFC 8654).
+    pub extended: bool,
+    /// Whether all routes may be asked for anew.
+    pub refresh: Refresh,
+    /// What the peer said of its restarts.
+    pub restart: Option<Restart>,
+}
+
+impl Session {
+    /// Longest message, header included.
+    #[must_use]
+    pub const fn message_limit(&self) -> usize {
+        if self.extended { EXTENDED_LIMIT } else { MESSAGE_LIMIT }
+    }
 }
 
 const OPEN: u8 = 1;
@@ -115,6 +176,9 @@ const UPDATE: u8 = 2;
 const NOTIFICATION: u8 = 3;
 const KEEPALIVE: u8 = 4;
 const ROUTE_REFRESH: u8 = 5;
+
+/// As much of a malformed ROUTE-REFRESH as its sender is shown (RFC 7313 §5 wants the whole; a good one has 23 bytes).
+const REFRESH_SHOWN: usize = 1024;
 
 impl Message {
     /// Reads one whole message as [`Framer`](super::Framer) yields it.
@@ -130,10 +194,14 @@ impl Message {
         let body = cursor.rest();
         // RFC 4271 §6.1, RFC 7313 §5.
         let fits = match kind {
-            OPEN => body.len() >= 10,
+            // RFC 8654 §4: never longer, whatever was agreed on.
+            OPEN => body.len() >= 10 && frame.len() <= MESSAGE_LIMIT,
             UPDATE => body.len() >= 4,
             NOTIFICATION => body.len() >= 2,
             KEEPALIVE => body.is_empty(),
+            ROUTE_REFRESH if body.len() != 4 && session.refresh == Refresh::Enhanced => {
+                return Err(Misbehaved::BadRefresh(frame.iter().copied().take(REFRESH_SHOWN).collect()));
+            }
             ROUTE_REFRESH => body.len() == 4,
             _ => return Err(Misbehaved::BadType(kind)),
         };
@@ -188,7 +256,8 @@ impl Message {
             }
         }
         let length = u16::try_from(bytes.len()).map_err(|_| TooLong)?;
-        if bytes.len() > MESSAGE_LIMIT {
+        let limit = if matches!(self, Self::Open(_)) { MESSAGE_LIMIT } else { session.message_limit() };
+        if bytes.len() > limit {
             return Err(TooLong);
         }
         if let Some(place) = bytes.get_mut(HEADER_LENGTH - 3..HEADER_LENGTH - 1) {

@@ -1,4 +1,5 @@
-//! Prefixes on the wire: a length in bits, then as many bytes as that needs (RFC 4271 §4.3).
+//! Prefixes on the wire: a length in bits, then as many bytes as that needs (RFC 4271 §4.3); before each of them a path
+//! identifier where both sides have agreed on several paths (RFC 7911 §3).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,26 +8,41 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Family;
 use super::cursor::Cursor;
 
-/// Reads prefixes to the end; bits beyond the length are of no meaning and cleared. `None` when a length is too
-/// large or bytes are missing.
-pub(super) fn read(family: Family, bytes: &[u8]) -> Option<Vec<IpNet>> {
-    let mut cursor = Cursor::new(bytes);
-    let mut prefixes = Vec::new();
-    while !cursor.is_empty() {
-        prefixes.push(match family {
-            Family::Ipv4Unicast => IpNet::V4(read_v4(&mut cursor)?),
-            Family::Ipv6Unicast => IpNet::V6(read_v6(&mut cursor)?),
-        });
-    }
-    Some(prefixes)
+/// A prefix as it is announced or withdrawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nlri {
+    /// The prefix; host bits are zero.
+    pub prefix: IpNet,
+    /// Which of several paths (RFC 7911 §3); zero where there is one.
+    pub path: u32,
 }
 
-/// The same for the IPv4 fields of UPDATE.
-pub(super) fn read_all_v4(bytes: &[u8]) -> Option<Vec<Ipv4Net>> {
+impl From<IpNet> for Nlri {
+    fn from(prefix: IpNet) -> Self {
+        Self { prefix, path: 0 }
+    }
+}
+
+impl From<Ipv4Net> for Nlri {
+    fn from(net: Ipv4Net) -> Self {
+        IpNet::V4(net).into()
+    }
+}
+
+/// Reads prefixes to the end; bits beyond the length are of no meaning and cleared. `None` when a length is too
+/// large or bytes are missing.
+pub(super) fn read(family: Family, bytes: &[u8], with_path: bool) -> Option<Vec<Nlri>> {
     let mut cursor = Cursor::new(bytes);
-    let mut prefixes = Vec::new();
+    // A host takes a byte more than its address: room for hosts is room enough in nearly all messages.
+    let least = if family == Family::Ipv4Unicast { 5 } else { 17 };
+    let mut prefixes = Vec::with_capacity(bytes.len() / least);
     while !cursor.is_empty() {
-        prefixes.push(read_v4(&mut cursor)?);
+        let path = if with_path { cursor.u32()? } else { 0 };
+        let prefix = match family {
+            Family::Ipv4Unicast => IpNet::V4(read_v4(&mut cursor)?),
+            Family::Ipv6Unicast => IpNet::V6(read_v6(&mut cursor)?),
+        };
+        prefixes.push(Nlri { prefix, path });
     }
     Some(prefixes)
 }
@@ -50,8 +66,11 @@ fn octets<const N: usize>(cursor: &mut Cursor<'_>, length: u8) -> Option<[u8; N]
     Some(octets)
 }
 
-pub(super) fn write(bytes: &mut Vec<u8>, prefix: IpNet) {
-    match prefix {
+pub(super) fn write(bytes: &mut Vec<u8>, nlri: Nlri, with_path: bool) {
+    if with_path {
+        bytes.extend(nlri.path.to_be_bytes());
+    }
+    match nlri.prefix {
         IpNet::V4(net) => write_octets(bytes, net.prefix_len(), &net.network().octets()),
         IpNet::V6(net) => write_octets(bytes, net.prefix_len(), &net.network().octets()),
     }

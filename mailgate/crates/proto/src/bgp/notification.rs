@@ -20,6 +20,10 @@ pub enum Cease {
     AdministrativeReset,
     /// The administrator wants no session.
     AdministrativeShutdown,
+    /// Both sides connected; this connection is one too many (RFC 4271 §6.8).
+    Collision,
+    /// The session is over for good; nothing of it is kept (RFC 8538 §3).
+    HardReset,
     /// More prefixes than allowed.
     MaximumPrefixes,
     /// The peer is no longer configured.
@@ -30,7 +34,7 @@ pub enum Cease {
 const TEXT_LIMIT: usize = 255;
 
 /// The names of codes and subcodes (IANA bgp-parameters).
-const NAMES: [(u8, &str, &[&str]); 8] = [
+const NAMES: [(u8, &str, &[&str]); 9] = [
     (0, "unknown error", &[]),
     (
         1,
@@ -102,6 +106,7 @@ const NAMES: [(u8, &str, &[&str]); 8] = [
         ],
     ),
     (7, "ROUTE-REFRESH message error", &["", "invalid message length"]),
+    (8, "send hold timer expired", &[]),
 ];
 
 impl Notification {
@@ -113,6 +118,8 @@ impl Notification {
             Cease::AdministrativeShutdown => (2, true),
             Cease::PeerDeconfigured => (3, false),
             Cease::AdministrativeReset => (4, true),
+            Cease::Collision => (7, false),
+            Cease::HardReset => (9, false),
         };
         let mut data = Vec::new();
         if takes_text && !text.is_empty() {
@@ -121,6 +128,12 @@ impl Notification {
             data.extend(text.bytes());
         }
         Self { code: 6, subcode, data }
+    }
+
+    /// Whether it ends what graceful restart would keep (RFC 8538 §3).
+    #[must_use]
+    pub fn is_hard(&self) -> bool {
+        (self.code, self.subcode) == (6, 9)
     }
 
     /// The text of a shutdown or reset; `None` when there is none or it is malformed.

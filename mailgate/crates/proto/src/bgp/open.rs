@@ -1,9 +1,10 @@
 //! The OPEN message and its capabilities.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::cursor::Cursor;
-use super::{AS_TRANS, Family, Misbehaved, TooLong};
+use super::{AS_TRANS, Families, Family, Misbehaved, Restart, TooLong};
 
 /// The version of the protocol.
 const VERSION: u8 = 4;
@@ -30,8 +31,12 @@ pub struct Open {
 /// Something a speaker can do (RFC 5492).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
+    /// Several paths for one prefix: AFI, SAFI, and 1 for receiving, 2 for sending, 3 for both (RFC 7911 §4).
+    AddPath(Vec<(u16, u8, u8)>),
     /// Marked route refresh (RFC 7313).
     EnhancedRouteRefresh,
+    /// Messages of up to 65535 bytes (RFC 8654 §3).
+    ExtendedMessage,
     /// AS numbers of four bytes; the speaker's own (RFC 6793).
     FourOctetAs(u32),
     /// Keeping routes over a restart (RFC 4724); without families, only End-of-RIB marks.
@@ -93,6 +98,39 @@ impl Open {
         }
     }
 
+    /// Whether the speaker would send several paths for the prefixes of a family (RFC 7911 §4).
+    #[must_use]
+    pub fn sends_paths(&self, family: Family) -> bool {
+        let (afi, safi) = family.codes();
+        let sends = |capability: &Capability| match capability {
+            Capability::AddPath(families) => families.iter().any(|(a, s, mode)| (*a, *s) == (afi, safi) && matches!(mode, 2 | 3)),
+            _ => false,
+        };
+        // RFC 7911 §4 does not foresee several; what any of them says counts.
+        self.capabilities.iter().any(sends)
+    }
+
+    /// What the speaker says of keeping routes over a restart; of several capabilities the last (RFC 4724 §3).
+    #[must_use]
+    pub fn restart(&self) -> Option<Restart> {
+        self.capabilities.iter().rev().find_map(|capability| match capability {
+            Capability::GracefulRestart { flags, time, families } => {
+                let is = |wanted: Family, bit: u8| {
+                    let (afi, safi) = wanted.codes();
+                    families.iter().any(|(a, s, flags)| (*a, *s) == (afi, safi) && flags & bit == bit)
+                };
+                Some(Restart {
+                    is_restarting: flags & 8 != 0,
+                    over_notification: flags & 4 != 0,
+                    time: Duration::from_secs((*time).into()),
+                    families: Families::filter(|family| is(family, 0)),
+                    preserved: Families::filter(|family| is(family, 0x80)),
+                })
+            }
+            _ => None,
+        })
+    }
+
     pub(super) fn read(body: &[u8]) -> Result<Self, Misbehaved> {
         let mut cursor = Cursor::new(body);
         let version = cursor.u8().ok_or(Misbehaved::MalformedOpen)?;
@@ -140,7 +178,7 @@ impl Open {
         }
         let length = u16::try_from(capabilities.len()).map_err(|_| TooLong)?;
         // Type and length of the one parameter have to fit as well.
-        if let Ok(short) = u8::try_from(length + 2)
+        if let Some(Ok(short)) = length.checked_add(2).map(u8::try_from)
             && short != EXTENDED
         {
             bytes.extend([short, CAPABILITIES, short - 2]);
@@ -203,6 +241,7 @@ impl Capability {
                 Self::Multiprotocol(afi, safi)
             }
             2 => Self::RouteRefresh,
+            6 => Self::ExtendedMessage,
             64 => {
                 let head = cursor.u16()?;
                 let mut families = Vec::new();
@@ -212,6 +251,13 @@ impl Capability {
                 Self::GracefulRestart { flags: (head >> 12) as u8, time: head & 0x0fff, families }
             }
             65 => Self::FourOctetAs(cursor.u32()?),
+            69 => {
+                let mut families = Vec::new();
+                while !cursor.is_empty() {
+                    families.push((cursor.u16()?, cursor.u8()?, cursor.u8()?));
+                }
+                Self::AddPath(families)
+            }
             70 => Self::EnhancedRouteRefresh,
             _ => return None,
         };
@@ -227,6 +273,7 @@ impl Capability {
                 1
             }
             Self::RouteRefresh => 2,
+            Self::ExtendedMessage => 6,
             Self::GracefulRestart { flags, time, families } => {
                 value.extend((u16::from(*flags) << 12 | time & 0x0fff).to_be_bytes());
                 for (afi, safi, flags) in families {
@@ -238,6 +285,13 @@ impl Capability {
             Self::FourOctetAs(asn) => {
                 value.extend(asn.to_be_bytes());
                 65
+            }
+            Self::AddPath(families) => {
+                for (afi, safi, mode) in families {
+                    value.extend(afi.to_be_bytes());
+                    value.extend([*safi, *mode]);
+                }
+                69
             }
             Self::EnhancedRouteRefresh => 70,
             Self::Unknown { code, value: unknown } => {

@@ -6,13 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn v4() -> impl Strategy<Value = Ipv4Net> {
-    (any::<u32>(), 0_u8..=32).prop_map(|(bits, length)| Ipv4Net::new(bits.into(), length).unwrap().trunc())
+fn v4() -> impl Strategy<Value = Nlri> {
+    (any::<u32>(), 0_u8..=32, any::<u32>()).prop_map(|(bits, length, path)| Nlri {
+        prefix: IpNet::V4(Ipv4Net::new(bits.into(), length).unwrap().trunc()),
+        path,
+    })
 }
 
-fn v6() -> impl Strategy<Value = IpNet> {
+fn v6() -> impl Strategy<Value = Nlri> {
     (any::<u128>(), 0_u8..=128)
-        .prop_map(|(bits, length)| IpNet::V6(Ipv6Net::new(bits.into(), length).unwrap().trunc()))
+        .prop_map(|(bits, length)| IpNet::V6(Ipv6Net::new(bits.into(), length).unwrap().trunc()).into())
 }
 
 fn segment(numbers: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = Segment> {
@@ -57,7 +60,7 @@ fn attributes(width: AsWidth) -> impl Strategy<Value = Attributes> {
     let second = (
         prop::option::of(aggregator(most)),
         vec(any::<u32>().prop_map(Community), 0..8),
-        vec(any::<[u8; 8]>(), 0..4),
+        vec(any::<[u8; 8]>().prop_map(ExtendedCommunity), 0..4),
         vec(large(), 0..4),
     );
     let third = (
@@ -90,7 +93,9 @@ fn attributes(width: AsWidth) -> impl Strategy<Value = Attributes> {
 }
 
 fn session(as_width: AsWidth) -> Session {
-    Session { as_width, relation: Relation::External, families: Families { ipv4: true, ipv6: true } }
+    // Several paths in one family only, so that both forms are read.
+    let add_path = Families { ipv4: true, ipv6: false };
+    Session { as_width, families: Families::ALL, add_path, ..Session::default() }
 }
 
 fn update(width: AsWidth) -> impl Strategy<Value = Message> {
@@ -104,6 +109,8 @@ fn capability() -> impl Strategy<Value = Capability> {
         any::<(u16, u8)>().prop_map(|(afi, safi)| Capability::Multiprotocol(afi, safi)),
         Just(Capability::RouteRefresh),
         Just(Capability::EnhancedRouteRefresh),
+        Just(Capability::ExtendedMessage),
+        vec(any::<(u16, u8, u8)>(), 0..4).prop_map(Capability::AddPath),
         any::<u32>().prop_map(Capability::FourOctetAs),
         (0_u8..16, 0_u16..4096, vec(any::<(u16, u8, u8)>(), 0..4))
             .prop_map(|(flags, time, families)| Capability::GracefulRestart { flags, time, families }),
@@ -228,7 +235,7 @@ fn an_open_with_more_than_255_bytes_of_capabilities_reads_back() {
 
 #[test]
 fn what_would_be_longer_than_a_message_is_not_written() {
-    let prefixes = vec![Ipv4Net::new([192, 0, 2, 1].into(), 32).unwrap(); 1000];
+    let prefixes = vec![Ipv4Net::new([192, 0, 2, 1].into(), 32).unwrap().into(); 1000];
     let update = Update { withdrawn: prefixes, ..Update::default() };
     assert_eq!(Message::Update(Box::new(update)).encode(&Session::default()), Err(TooLong));
 }
@@ -264,6 +271,6 @@ fn the_end_of_routes_is_known_for_each_family() {
         let bytes = Message::Update(Box::new(update.clone())).encode(&session).unwrap();
         assert_eq!(Message::decode(&bytes, &session), Ok(Message::Update(Box::new(update))));
     }
-    let withdrawal = Update { withdrawn: vec![Ipv4Net::default()], ..Update::default() };
+    let withdrawal = Update { withdrawn: vec![Ipv4Net::default().into()], ..Update::default() };
     assert_eq!(withdrawal.ends_rib(), None);
 }

@@ -1,9 +1,9 @@
 //! The UPDATE message.
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::cursor::Cursor;
-use super::{Attributes, Fault, Misbehaved, MpUnreach, Session, TooLong, Treatment};
+use super::{Attributes, Fault, Misbehaved, MpUnreach, Nlri, Session, TooLong, Treatment};
 use super::{Family, attribute, nlri};
 
 /// Where a route comes from, as its first speaker saw it (RFC 4271 §5.1.1).
@@ -21,11 +21,11 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Update {
     /// IPv4 prefixes withdrawn.
-    pub withdrawn: Vec<Ipv4Net>,
+    pub withdrawn: Vec<Nlri>,
     /// Attributes, among them the prefixes of other families.
     pub attributes: Attributes,
     /// IPv4 prefixes announced.
-    pub announced: Vec<Ipv4Net>,
+    pub announced: Vec<Nlri>,
     /// What was wrong with the attributes, when it was received (RFC 7606).
     pub faults: Vec<Fault>,
 }
@@ -61,20 +61,20 @@ impl Update {
     }
 
     /// Prefixes withdrawn, of all families, those with malformed attributes included.
-    pub fn all_withdrawn(&self) -> impl Iterator<Item = IpNet> {
+    pub fn all_withdrawn(&self) -> impl Iterator<Item = Nlri> {
         let other = self.attributes.mp_unreach.iter().flat_map(|mp| mp.prefixes.iter().copied());
         let malformed = self.is_treated_as_withdraw().then(|| self.reached()).into_iter().flatten();
-        self.withdrawn.iter().copied().map(IpNet::V4).chain(other).chain(malformed)
+        self.withdrawn.iter().copied().chain(other).chain(malformed)
     }
 
     /// Prefixes announced, of all families, with attributes that can be believed.
-    pub fn all_announced(&self) -> impl Iterator<Item = IpNet> {
+    pub fn all_announced(&self) -> impl Iterator<Item = Nlri> {
         (!self.is_treated_as_withdraw()).then(|| self.reached()).into_iter().flatten()
     }
 
-    fn reached(&self) -> impl Iterator<Item = IpNet> {
+    fn reached(&self) -> impl Iterator<Item = Nlri> {
         let other = self.attributes.mp_reach.iter().flat_map(|mp| mp.prefixes.iter().copied());
-        self.announced.iter().copied().map(IpNet::V4).chain(other)
+        self.announced.iter().copied().chain(other)
     }
 
     pub(super) fn read(body: &[u8], session: &Session) -> Result<Self, Misbehaved> {
@@ -86,22 +86,31 @@ impl Update {
         };
         let withdrawn = field()?;
         let attributes = field()?;
-        let withdrawn = nlri::read_all_v4(withdrawn).ok_or(Misbehaved::BadPrefixes)?;
-        let announced = nlri::read_all_v4(cursor.rest()).ok_or(Misbehaved::BadPrefixes)?;
+        let v4 = Family::Ipv4Unicast;
+        let with_path = session.add_path.contains(v4);
+        let read = |bytes| nlri::read(v4, bytes, with_path).ok_or(Misbehaved::BadPrefixes);
+        let (withdrawn, announced) = (read(withdrawn)?, read(cursor.rest())?);
         let (attributes, mut faults) = attribute::read(attributes, session)?;
         attributes.check_mandatory(!announced.is_empty(), &mut faults);
+        // RFC 7606 §5.2: attributes so malformed that the route counts as withdrawn, and no prefix to withdraw. Whatever
+        // hid the error hid the prefixes too.
+        let names_none = announced.is_empty() && attributes.mp_reach.is_none();
+        if names_none && faults.iter().any(|fault| fault.treatment == Treatment::Withdraw) {
+            return Err(Misbehaved::MalformedAttributes);
+        }
         Ok(Self { withdrawn, attributes, announced, faults })
     }
 
     pub(super) fn write(&self, bytes: &mut Vec<u8>, session: &Session) -> Result<(), TooLong> {
         let mut field = Vec::new();
-        self.withdrawn.iter().for_each(|net| nlri::write(&mut field, IpNet::V4(*net)));
+        let with_path = session.add_path.contains(Family::Ipv4Unicast);
+        self.withdrawn.iter().for_each(|nlri| nlri::write(&mut field, *nlri, with_path));
         bytes.extend(u16::try_from(field.len()).map_err(|_| TooLong)?.to_be_bytes());
         bytes.append(&mut field);
         self.attributes.write(&mut field, session)?;
         bytes.extend(u16::try_from(field.len()).map_err(|_| TooLong)?.to_be_bytes());
         bytes.append(&mut field);
-        self.announced.iter().for_each(|net| nlri::write(bytes, IpNet::V4(*net)));
+        self.announced.iter().for_each(|nlri| nlri::write(bytes, *nlri, with_path));
         Ok(())
     }
 }

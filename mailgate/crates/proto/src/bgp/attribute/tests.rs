@@ -4,11 +4,7 @@ use super::super::{Families, Message, Update};
 use super::*;
 
 fn session() -> Session {
-    Session {
-        as_width: AsWidth::Four,
-        relation: Relation::External,
-        families: Families { ipv4: true, ipv6: true },
-    }
+    Session { as_width: AsWidth::Four, families: Families::ALL, ..Session::default() }
 }
 
 const GOOD_ORIGIN: &[u8] = &[0x40, ORIGIN, 1, 0];
