@@ -73,7 +73,10 @@ impl Answers {
             | Call::TableFlush { .. }
             | Call::TableTest { .. }
             | Call::TableZero { .. } => self.tables(call).await,
-            Call::ListsShow | Call::ListsThaw { .. } | Call::BgpSummary => self.lists(call).await,
+            Call::ListsShow | Call::ListsThaw { .. } => self.lists(call).await,
+            Call::BgpSummary | Call::BgpNeighbor { .. } | Call::BgpRib { .. } | Call::BgpClear { .. } => {
+                super::bgp::answer(&self.lists, call).await
+            }
             Call::GreyList { .. }
             | Call::GreyAdd { .. }
             | Call::GreyDelete { .. }
@@ -104,12 +107,11 @@ impl Answers {
     async fn lists(&self, call: Call) -> Result<Answer> {
         let lists = &self.lists;
         Ok(match call {
-            Call::ListsShow => Answer::done(lists.sources().await.map_err(data)?),
             Call::ListsThaw { source } => {
                 let entries = lists.thaw(&source).await.map_err(data)?;
                 Answer::done(format!("{source} is believed: {} taken", counted(entries, "entry", "entries")))
             }
-            _ => Answer::done(lists.bgp().await.map_err(data)?),
+            _ => Answer::done(lists.sources().await.map_err(data)?),
         })
     }
 

@@ -60,6 +60,20 @@ pub enum Call {
         source: String,
     },
     BgpSummary,
+    BgpNeighbor {
+        name: String,
+    },
+    BgpRib {
+        prefix: Option<String>,
+        community: Option<String>,
+        neighbor: Option<String>,
+        limit: usize,
+    },
+    BgpClear {
+        name: String,
+        soft: bool,
+        message: String,
+    },
     FirewallShow,
     FirewallTest {
         address: std::net::IpAddr,

@@ -1,6 +1,7 @@
 //! Looking and steering: nothing here changes a message.
 
 mod answers;
+mod bgp;
 mod call;
 mod control;
 mod firewall;

@@ -109,7 +109,10 @@ mod tests {
         }]);
         let text = sources(&rows);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("SOURCE  KIND  STATE   RECEIVED  INSTALLED  WAITING  REFUSED"), "{text}");
+        assert!(
+            lines[0].starts_with("SOURCE  KIND  STATE   RECEIVED  INSTALLED  WAITING  REFUSED"),
+            "{text}"
+        );
         assert_eq!(
             lines[2..],
             [

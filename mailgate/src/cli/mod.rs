@@ -24,6 +24,8 @@ use serde_json::Value;
 use crate::admin::{self, Answer, Call, Failure};
 use crate::config;
 
+pub(crate) use bgp::prefix as bgp_prefix;
+
 /// Exit codes of sysexits(3).
 pub mod exit {
     /// Wrong arguments.

@@ -35,7 +35,7 @@ pub use reason::Reason;
 pub(crate) use reason::Refusals;
 pub(crate) use reopen::{protect, thaw};
 pub(crate) use sets::{Refusal, Told, offer_sets};
-pub(crate) use steps::{Step, StepKind, offer_steps};
+pub(crate) use steps::{Step, StepKind, offer_kept, offer_steps};
 
 /// What an entry does to whom it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::{Action, Entry, Error, TableName};
 
 pub(crate) use admission::Limits;
 pub use admission::{Admission, Priority, Protect};
-pub use bgp::{BgpConfig, FirstAs};
+pub use bgp::{AoAlgorithm, AoConfig, BgpConfig, FirstAs, Mode, Password, StaleBy};
 pub use file::FileConfig;
 
 /// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits, and
@@ -59,7 +59,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { entries_limit: ENTRIES_LIMIT, table: Vec::new(), protect: Protect::default(), source: Vec::new() }
+        Self {
+            entries_limit: ENTRIES_LIMIT,
+            table: Vec::new(),
+            protect: Protect::default(),
+            source: Vec::new(),
+        }
     }
 }
 
@@ -108,6 +113,7 @@ impl TableConfig {
 /// One source of prefixes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a handful, read once at start")]
 pub enum SourceConfig {
     /// `kind = "bgp"`.
     Bgp(BgpConfig),

@@ -28,6 +28,9 @@ pub enum Error {
         /// How many there may still be.
         room: usize,
     },
+    /// A BGP neighbour does not do what was asked; the sentence says why.
+    #[error("{0}")]
+    Neighbour(String),
     /// The source is neither frozen nor watched.
     #[error("source {0} is not frozen: nothing of it waits")]
     NotFrozen(String),
@@ -49,6 +52,14 @@ pub enum Error {
     /// The daemon is going down: usually because it was asked to.
     #[error("the lists are being shut down")]
     Stopped,
+    /// There is no such BGP neighbour: usually because of a typing error.
+    #[error("found neighbour {found:?}, expected one of {expected}")]
+    UnknownNeighbour {
+        /// What was asked for.
+        found: String,
+        /// The names that exist, separated by commas.
+        expected: String,
+    },
     /// There is no such source: usually because of a typing error.
     #[error("found source {name}, expected one of {known}")]
     UnknownSource {
@@ -76,9 +87,12 @@ impl Error {
             | Self::NotCounted(_)
             | Self::NotFrozen(_)
             | Self::ReadOnly(_)
+            | Self::UnknownNeighbour { .. }
             | Self::UnknownSource { .. }
             | Self::UnknownTable { .. } => Permanence::Permanent,
-            Self::Full { .. } | Self::State { .. } | Self::Stopped => Permanence::Transient,
+            Self::Neighbour(_) | Self::Full { .. } | Self::State { .. } | Self::Stopped => {
+                Permanence::Transient
+            }
         }
     }
 }

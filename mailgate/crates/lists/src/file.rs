@@ -129,10 +129,12 @@ impl Source {
 
     async fn read(&mut self, signature: Signature) -> Result<(), Error> {
         let (path, origin) = (self.path.clone(), self.origin);
-        let most = self.shared.with(move |state| source_mut(state, origin).map(|source| source.gate.max_entries()));
+        let most =
+            self.shared.with(move |state| source_mut(state, origin).map(|source| source.gate.max_entries()));
         let most = most.await?.unwrap_or(0);
-        let parse =
-            move || read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text, most)));
+        let parse = move || {
+            read(&path).map(|text| (text.is_empty(), cidr::parse(&path.to_string_lossy(), &text, most)))
+        };
         let (is_bare, parsed) = match tokio::task::spawn_blocking(parse).await.map_err(|_| Error::Stopped)? {
             Ok(parsed) => parsed,
             // Tried again at the next look.

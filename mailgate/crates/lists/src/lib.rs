@@ -26,7 +26,7 @@ mod shared;
 mod table;
 
 pub use admit::{Protected, Reason, Why};
-pub use bgp::Pattern;
+pub use bgp::{Part, Pattern};
 pub use config::Config;
 pub use error::Error;
 pub use format::cidr::{List, parse_list};

@@ -18,10 +18,10 @@ use crate::admit::{self, Gate, Protected};
 use crate::config::{Config, SourceConfig};
 use crate::merge::{CONFIG, Hit, Merged, SOURCES};
 use crate::prefix::{PrefixSet, Sense};
-use crate::rows::{BgpRow, Page, SourceRow, TableRow, Tested};
+use crate::rows::{BgpRow, Page, RouteRow, SourceRow, TableRow, Tested};
 use crate::shared::{Kind, Shared, State, Status};
 use crate::table::{Change, Snapshot, TableName};
-use crate::{Error, bgp, counts, emit, file, manual};
+use crate::{Error, Pattern, bgp, counts, emit, file, manual};
 
 pub use verbs::{Age, How};
 
@@ -29,6 +29,7 @@ pub use verbs::{Age, How};
 #[derive(Clone)]
 pub struct Lists {
     shared: Arc<Shared>,
+    peers: bgp::Peers,
 }
 
 impl Lists {
@@ -76,22 +77,22 @@ impl Lists {
             admit::load(&folder, &mut state);
             admit::protect(&mut state, protected, now);
         }
+        let (mut listed, mut neighbours) = (Vec::new(), Vec::new());
+        for (source, origin) in sources.into_iter().zip(SOURCES..) {
+            match source {
+                SourceConfig::Bgp(config) => neighbours.push((origin, config)),
+                SourceConfig::File(config) => listed.push((origin, config)),
+            }
+        }
+        // Before anybody is told anything: what peers had told before is in the tables then.
+        let peers = bgp::start(&shared, neighbours, &folder, &shutdown)?;
         let (sender, receiver) = mpsc::channel(emit::BATCHES);
         tokio::spawn(emit::run(Arc::clone(&shared), sender, shutdown.clone()));
         tokio::spawn(manual::run(Arc::clone(&shared), files, shutdown.clone()));
         tokio::spawn(counts::run(Arc::clone(&shared), shutdown.clone()));
         tokio::spawn(admit::run(Arc::clone(&shared), folder, shutdown.clone()));
-        let mut files = Vec::new();
-        for (source, origin) in sources.into_iter().zip(SOURCES..) {
-            match source {
-                SourceConfig::Bgp(config) => {
-                    tokio::spawn(bgp::run(Arc::clone(&shared), origin, config, shutdown.clone()));
-                }
-                SourceConfig::File(config) => files.push((origin, config)),
-            }
-        }
-        file::start(&shared, files, &shutdown);
-        Ok((Self { shared }, receiver))
+        file::start(&shared, listed, &shutdown);
+        Ok((Self { shared, peers }, receiver))
     }
 
     /// All tables with their sizes, in the order of configuration.
@@ -187,6 +188,37 @@ impl Lists {
             state.sources.iter().filter_map(row).collect()
         };
         self.shared.with(rows).await
+    }
+
+    /// Ends the session of a BGP neighbour and begins anew; `text` is for the neighbour (RFC 9003). One sentence of what
+    /// happens.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNeighbour`], [`Error::Neighbour`], [`Error::Stopped`].
+    pub async fn bgp_clear(&self, name: &str, text: &str) -> Result<String, Error> {
+        self.peers.clear(name, text.to_owned()).await
+    }
+
+    /// Asks a BGP neighbour for all its routes anew (RFC 2918). One sentence of what happens.
+    ///
+    /// # Errors
+    /// As [`bgp_clear`](Self::bgp_clear).
+    pub async fn bgp_refresh(&self, name: &str) -> Result<String, Error> {
+        self.peers.refresh(name).await
+    }
+
+    /// At most `limit` routes of all BGP neighbours or of one, with this community, this prefix and what is inside of it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNeighbour`], [`Error::Stopped`].
+    pub async fn bgp_rib(
+        &self,
+        neighbor: Option<&str>,
+        community: Option<Pattern>,
+        within: Option<IpNet>,
+        limit: usize,
+    ) -> Result<Vec<RouteRow>, Error> {
+        self.peers.rib(neighbor, community, within, limit).await
     }
 
     /// The names of the tables that count hits.

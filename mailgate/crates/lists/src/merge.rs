@@ -19,8 +19,8 @@ use std::sync::{Arc, Weak};
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
-use crate::config::TableConfig;
 use crate::Error;
+use crate::config::TableConfig;
 use crate::prefix::{Key4, Key6, PrefixSet, Sense};
 use crate::table::{Action, Change, Snapshot, Table, TableName};
 use layers::Seen;
@@ -143,7 +143,9 @@ impl Merged {
     /// What an origin that brings sets has brought.
     pub(crate) fn set_of(&self, table: TableIndex, origin: Origin) -> PrefixSet {
         let state = self.tables.get(usize::from(table));
-        state.map(|state| PrefixSet::of(state.v4.bulk_of(origin), state.v6.bulk_of(origin))).unwrap_or_default()
+        state
+            .map(|state| PrefixSet::of(state.v4.bulk_of(origin), state.v6.bulk_of(origin)))
+            .unwrap_or_default()
     }
 
     /// What an origin claims that has an address of a network.

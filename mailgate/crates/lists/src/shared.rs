@@ -128,7 +128,13 @@ pub(crate) fn source_mut(state: &mut State, origin: Origin) -> Option<&mut Statu
 }
 
 impl Shared {
-    pub(crate) fn new(merged: Merged, peers: Vec<Protected>, sources: Vec<Status>, clock: Arc<dyn Clock>, counts: PathBuf) -> Self {
+    pub(crate) fn new(
+        merged: Merged,
+        peers: Vec<Protected>,
+        sources: Vec<Status>,
+        clock: Arc<dyn Clock>,
+        counts: PathBuf,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 merged,

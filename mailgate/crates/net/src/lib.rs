@@ -15,6 +15,7 @@ mod dial;
 mod error;
 mod resolver;
 mod serve;
+mod signed;
 mod stream;
 mod tls;
 
@@ -24,5 +25,8 @@ pub use dial::{Source, dial};
 pub use error::{Error, LookupError};
 pub use resolver::{Mx, Resolver, Reverse};
 pub use serve::{Limits, listen, serve};
+pub use signed::{
+    AoAlgorithm, Hops, KEY_LIMIT, Key, Signature, Terms, dial_neighbour, expect_neighbour, welcome_neighbour,
+};
 pub use stream::Stream;
 pub use tls::{PeerCertificate, Tls};

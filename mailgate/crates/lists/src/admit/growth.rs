@@ -133,8 +133,11 @@ impl Growth {
     fn jumps(&self, wanted: usize, limits: &Limits) -> Option<String> {
         let (jump, usual) = (limits.jump?, self.usual);
         let most = NEW_MIN.max(usual.saturating_mul(jump));
-        (usual > 0 && wanted > most)
-            .then(|| format!("found {wanted} entries, expected at most {most}, as it usually has {usual} (jump = {jump})"))
+        (usual > 0 && wanted > most).then(|| {
+            format!(
+                "found {wanted} entries, expected at most {most}, as it usually has {usual} (jump = {jump})"
+            )
+        })
     }
 
     /// Whether a set is so much shorter than the one before that it cannot be meant.
@@ -142,8 +145,9 @@ impl Growth {
         let Step { held, wanted, .. } = step;
         let shrink = limits.shrink.filter(|_| self.is_settled && held >= SHRINK_MIN)?;
         let least = held.saturating_mul(100 - shrink.min(100)) / 100;
-        (wanted < least)
-            .then(|| format!("found {wanted} entries after {held}, expected at least {least} (shrink = {shrink})"))
+        (wanted < least).then(|| {
+            format!("found {wanted} entries after {held}, expected at least {least} (shrink = {shrink})")
+        })
     }
 
     /// A set was taken whole.
@@ -179,7 +183,9 @@ impl Growth {
         if let Some(rate) = limits.rate.filter(|rate| in_minute > *rate) {
             return Some(Freeze::new(
                 now,
-                format!("found more than {rate} new entries in a minute, expected at most that (freeze_rate = {rate})"),
+                format!(
+                    "found more than {rate} new entries in a minute, expected at most that (freeze_rate = {rate})"
+                ),
             ));
         }
         let share = limits.share?;

@@ -34,14 +34,14 @@ pub(crate) fn tick(state: &mut State, now: Timestamp) {
             let held = desk.gate.installed;
             desk.gate.growth.tick(held, now);
         }
-        let is_over = |since: Timestamp| {
-            desk.gate.limits.thaw_after.is_some_and(|after| now.since(since) >= after)
-        };
+        let is_over =
+            |since: Timestamp| desk.gate.limits.thaw_after.is_some_and(|after| now.since(since) >= after);
         let is_believed = desk.gate.freeze.as_ref().is_some_and(|freeze| is_over(freeze.since));
         if is_believed {
             desk.unfreeze("after thaw_after");
         }
-        let was_watched = desk.gate.refusals.of(Reason::Observed) > 0 && desk.gate.observed_until(now).is_none();
+        let was_watched =
+            desk.gate.refusals.of(Reason::Observed) > 0 && desk.gate.observed_until(now).is_none();
         if is_believed || was_watched {
             let entries = desk.believe();
             tracing::info!(target: "lists", event = "believed", source = desk.source, entries);

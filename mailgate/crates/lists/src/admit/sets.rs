@@ -80,7 +80,11 @@ pub(crate) fn offer_sets(
 }
 
 impl Desk<'_> {
-    pub(super) fn offer(&mut self, mut sets: Vec<(TableIndex, PrefixSet)>, told: Told) -> Result<Offered, Refusal> {
+    pub(super) fn offer(
+        &mut self,
+        mut sets: Vec<(TableIndex, PrefixSet)>,
+        told: Told,
+    ) -> Result<Offered, Refusal> {
         for table in self.gate.tables.clone() {
             if !sets.iter().any(|(other, _)| *other == table) {
                 sets.push((table, PrefixSet::default()));
@@ -96,8 +100,11 @@ impl Desk<'_> {
         }
         let mut refusals = Refusals::default();
         let sifted = self.sift(&sets, &mut refusals);
-        let wanted: Vec<(TableIndex, &PrefixSet)> =
-            sets.iter().zip(&sifted).map(|((table, set), sifted)| (*table, sifted.as_ref().unwrap_or(set))).collect();
+        let wanted: Vec<(TableIndex, &PrefixSet)> = sets
+            .iter()
+            .zip(&sifted)
+            .map(|((table, set), sifted)| (*table, sifted.as_ref().unwrap_or(set)))
+            .collect();
         let taken = self.earned(&wanted, told, &mut refusals);
         let taken: Vec<(TableIndex, PrefixSet)> = match taken {
             Some(taken) => taken,
@@ -133,7 +140,8 @@ impl Desk<'_> {
         let each = |(table, set): &(TableIndex, PrefixSet)| {
             let loses = self.loses(self.effect(*table, Sense::Listed));
             sift::sift(set, refusals, |prefix, sense| {
-                let contradicts = || loses && sense == Sense::Listed && clashes.iter().any(|one| sift::lists(one, prefix));
+                let contradicts =
+                    || loses && sense == Sense::Listed && clashes.iter().any(|one| sift::lists(one, prefix));
                 self.wrong(*table, prefix, sense).or_else(|| contradicts().then_some(Reason::Contradiction))
             })
         };
@@ -142,7 +150,9 @@ impl Desk<'_> {
 
     /// Prefixes that are listed both in tables that keep out and in tables that let in, and wrong in neither.
     fn clashes(&self, sets: &[(TableIndex, PrefixSet)]) -> Vec<PrefixSet> {
-        let of = |effect: Effect| sets.iter().filter(move |(table, _)| self.effect(*table, Sense::Listed) == effect);
+        let of = |effect: Effect| {
+            sets.iter().filter(move |(table, _)| self.effect(*table, Sense::Listed) == effect)
+        };
         let mut clashes = Vec::new();
         for (blocking, blocked) in of(Effect::Blocks) {
             for (freeing, freed) in of(Effect::Frees) {
@@ -181,7 +191,8 @@ impl Desk<'_> {
         if is_idle || matches!(told, Told::Believed | Told::Kept) {
             return None;
         }
-        let held: Vec<PrefixSet> = wanted.iter().map(|(table, _)| self.merged.set_of(*table, self.origin)).collect();
+        let held: Vec<PrefixSet> =
+            wanted.iter().map(|(table, _)| self.merged.set_of(*table, self.origin)).collect();
         let is_frozen = !is_observed && self.is_frozen(wanted, &held, told);
         let reason = match (is_observed, is_frozen) {
             (true, _) => Reason::Observed,

@@ -69,11 +69,20 @@ pub(super) fn without_news(
     refusals: &mut Refusals,
     waits: impl Fn(Sense) -> bool,
 ) -> PrefixSet {
-    fn each<P: Packed>(old: &[P], new: &[P], waits: &impl Fn(Sense) -> bool, put_aside: &mut impl FnMut(P)) -> Vec<P> {
+    fn each<P: Packed>(
+        old: &[P],
+        new: &[P],
+        waits: &impl Fn(Sense) -> bool,
+        put_aside: &mut impl FnMut(P),
+    ) -> Vec<P> {
         let mut left = Vec::with_capacity(new.len().min(old.len()));
-        compare(old, new, |entry, is_old| {
-            if is_old || !waits(entry.sense()) { left.push(entry) } else { put_aside(entry) }
-        });
+        compare(
+            old,
+            new,
+            |entry, is_old| {
+                if is_old || !waits(entry.sense()) { left.push(entry) } else { put_aside(entry) }
+            },
+        );
         left
     }
     let v4 = each(&old.v4, &new.v4, &waits, &mut |entry| refusals.add(reason, entry.key().prefix()));

@@ -35,13 +35,22 @@ pub(super) enum Pace {
 
 /// Takes what a source announces and withdraws, in order.
 pub(crate) fn offer_steps(state: &mut State, origin: Origin, steps: &[Step], now: Timestamp) {
+    offer(state, origin, steps, Pace::Judged, now);
+}
+
+/// The same for what was in the tables before a restart: it need not be earned again.
+pub(crate) fn offer_kept(state: &mut State, origin: Origin, steps: &[Step], now: Timestamp) {
+    offer(state, origin, steps, Pace::Believed, now);
+}
+
+fn offer(state: &mut State, origin: Origin, steps: &[Step], pace: Pace, now: Timestamp) {
     let Some(mut desk) = state.desk(origin, now) else { return };
     if !steps.is_empty() {
         desk.gate.seen(now);
     }
     for step in steps {
         match step.kind {
-            StepKind::Announce => desk.announce(step.table, step.prefix, Pace::Judged),
+            StepKind::Announce => desk.announce(step.table, step.prefix, pace),
             StepKind::Withdraw => desk.withdraw(step.table, step.prefix),
         }
     }
@@ -155,9 +164,8 @@ impl Desk<'_> {
 
     /// A prefix was withdrawn from one table: what contradicted it elsewhere may count now.
     fn reconcile(&mut self, prefix: IpNet) {
-        let waits = |table: &TableIndex| {
-            self.gate.aside.get(&(*table, prefix)) == Some(&Reason::Contradiction)
-        };
+        let waits =
+            |table: &TableIndex| self.gate.aside.get(&(*table, prefix)) == Some(&Reason::Contradiction);
         let waiting: Vec<TableIndex> = self.gate.tables.iter().copied().filter(waits).collect();
         for table in waiting {
             self.announce(table, prefix, Pace::Judged);

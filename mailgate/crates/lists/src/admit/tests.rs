@@ -32,9 +32,8 @@ impl Bench {
         assert_eq!(config.problems(), [""; 0]);
         let now = Timestamp::from_secs(1_000_000);
         let merged = Merged::new(config.tables(), config.entries_limit, now);
-        let status = |source: &SourceConfig| {
-            Status::new(source.name(), Kind::File, Gate::new(source, &merged))
-        };
+        let status =
+            |source: &SourceConfig| Status::new(source.name(), Kind::File, Gate::new(source, &merged));
         let statuses = config.sources().iter().map(status).collect();
         let clock = Arc::new(ManualClock::at(now));
         Self { shared: Shared::new(merged, config.protected(), statuses, clock, "counts".into()), now }
@@ -110,7 +109,8 @@ impl Bench {
 
     fn row(&self) -> AdmissionRow {
         let state = self.shared.lock();
-        let installed = state.sources[0].gate.tables.iter().map(|table| state.merged.count(*table, FEED)).sum();
+        let installed =
+            state.sources[0].gate.tables.iter().map(|table| state.merged.count(*table, FEED)).sum();
         state.sources[0].gate.row(installed, self.now)
     }
 
@@ -120,7 +120,9 @@ impl Bench {
         let names: Vec<String> = state.merged.tables().map(|(name, ..)| name.to_string()).collect();
         let mut held = Vec::new();
         for (table, name) in (0..).zip(names) {
-            held.extend(state.merged.entries(table, None).map(|found| format!("{name} {}", found.entry.prefix)));
+            held.extend(
+                state.merged.entries(table, None).map(|found| format!("{name} {}", found.entry.prefix)),
+            );
         }
         held
     }
@@ -214,7 +216,10 @@ fn more_than_a_feed_may_bring_is_refused_as_a_whole_and_the_set_of_before_stays(
     let bench = Bench::fetched("max_entries = 1000");
     assert_eq!(bench.offers(&hosts([192, 0, 2, 0], 200)), Ok(true));
     let said = bench.offers(&hosts([1, 0, 0, 0], 1001)).unwrap_err();
-    assert!(said.contains("found more than 1000 entries, expected at most that: nothing was taken"), "{said}");
+    assert!(
+        said.contains("found more than 1000 entries, expected at most that: nothing was taken"),
+        "{said}"
+    );
     assert_eq!(bench.held().len(), 200);
     assert_eq!(bench.refused(), [(Reason::TooMany, 1000)]);
     assert_eq!(bench.offers(&hosts([192, 0, 2, 0], 199)), Ok(true));
@@ -234,8 +239,14 @@ fn a_ten_fold_jump_freezes_new_blocks_while_withdrawals_go_on() {
     let jumped = hosts([192, 0, 2, 1], 199) + &hosts([1, 0, 0, 0], 2000);
     assert_eq!(bench.offers(&jumped), Ok(false));
     let row = bench.row();
-    assert_eq!((row.state, row.received, row.installed, row.waiting), (AdmissionState::Frozen, 2199, 199, 2000));
-    assert_eq!(row.why.as_deref(), Some("found 2199 entries, expected at most 2000, as it usually has 200 (jump = 10)"));
+    assert_eq!(
+        (row.state, row.received, row.installed, row.waiting),
+        (AdmissionState::Frozen, 2199, 199, 2000)
+    );
+    assert_eq!(
+        row.why.as_deref(),
+        Some("found 2199 entries, expected at most 2000, as it usually has 200 (jump = 10)")
+    );
     assert_eq!(bench.held().len(), 199, "192.0.2.0 was withdrawn");
     // As it was: believed again by itself.
     assert_eq!(bench.offers(&usual), Ok(true));
@@ -299,7 +310,10 @@ fn near_emptying_keeps_the_set_of_before_until_it_is_believed() {
     assert_eq!(bench.offers(&hosts([192, 0, 2, 0], 200)), Ok(true));
     assert_eq!(bench.offers(&hosts([192, 0, 2, 0], 19)), Ok(false));
     assert_eq!(bench.held().len(), 200);
-    assert_eq!(bench.row().why.as_deref(), Some("found 19 entries after 200, expected at least 20 (shrink = 90)"));
+    assert_eq!(
+        bench.row().why.as_deref(),
+        Some("found 19 entries after 200, expected at least 20 (shrink = 90)")
+    );
     assert_eq!(bench.offers("# nothing\n"), Ok(false));
     assert_eq!(bench.held().len(), 200);
     assert_eq!(bench.offers("# nothing\n"), Ok(true), "said three times");
@@ -320,7 +334,11 @@ fn a_peer_that_grows_too_fast_is_frozen_and_bypass_and_withdrawals_go_on() {
     assert!(row.why.unwrap().contains("more than 5000 new entries in a minute"));
     bench.says(&["+bypass 203.0.113.1/32", "-block 10.0.0.0/32", "-block 12.0.0.3/32", "+block 11.0.0.9/32"]);
     let row = bench.row();
-    assert_eq!((row.installed, row.waiting), (35_000, 9), "one more, one less, and one of those that wait is gone");
+    assert_eq!(
+        (row.installed, row.waiting),
+        (35_000, 9),
+        "one more, one less, and one of those that wait is gone"
+    );
     bench.passes(HOUR * 24);
     let row = bench.row();
     assert_eq!((row.state, row.installed, row.waiting), (AdmissionState::Open, 35_009, 0));
@@ -381,7 +399,10 @@ fn a_new_feed_is_only_watched_for_as_long_as_configured() {
     let mut bench = Bench::fetched("observe = \"24h\"");
     assert_eq!(bench.offers("192.0.2.1\n0.0.0.0/0\n"), Ok(false));
     let row = bench.row();
-    assert_eq!((row.state, row.received, row.accepted, row.installed, row.waiting), (AdmissionState::Observing, 2, 1, 0, 1));
+    assert_eq!(
+        (row.state, row.received, row.accepted, row.installed, row.waiting),
+        (AdmissionState::Observing, 2, 1, 0, 1)
+    );
     bench.passes(HOUR * 24);
     assert_eq!(bench.held(), ["block 192.0.2.1/32"], "taken by itself");
     assert_eq!(bench.row().state, AdmissionState::Open);
@@ -402,8 +423,12 @@ fn a_new_feed_is_only_watched_for_as_long_as_configured() {
 
 #[test]
 fn what_a_feed_both_blocks_and_bypasses_is_neither_unless_it_is_said_what_counts() {
-    for (priority, want) in [("none", vec![]), ("block", vec!["block 192.0.2.1/32"]), ("bypass", vec!["bypass 192.0.2.1/32"])] {
-        for order in [["+block 192.0.2.1/32", "+bypass 192.0.2.1/32"], ["+bypass 192.0.2.1/32", "+block 192.0.2.1/32"]] {
+    for (priority, want) in
+        [("none", vec![]), ("block", vec!["block 192.0.2.1/32"]), ("bypass", vec!["bypass 192.0.2.1/32"])]
+    {
+        for order in
+            [["+block 192.0.2.1/32", "+bypass 192.0.2.1/32"], ["+bypass 192.0.2.1/32", "+block 192.0.2.1/32"]]
+        {
             let bench = Bench::peer(&format!("priority = \"{priority}\""));
             bench.says(&order);
             assert_eq!(bench.held(), want, "{priority} {order:?}");

@@ -1,42 +1,48 @@
 //! A session with one peer: sockets and time around [`Machine`], tables behind [`Rib`].
 
+mod loss;
+mod state;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mailgate_model::Timestamp;
-use mailgate_net::{Source, dial};
+use mailgate_net::{Terms, dial_neighbour};
 use mailgate_proto::bgp::{
-    Cease, Command, Event, Families, Framer, Machine, Notification, Parameters, State as SessionState, Update,
+    Asked, Cease, Command, Event, Families, Family, Machine, Notification, Parameters, Patience, Session,
+    Update, Way,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::rib::{Counts, Policy, Rib};
-use crate::{Error, TableName};
-use crate::admit::{self, Step};
+use super::order::Order;
+use super::outbox::{Outbox, Told};
+use super::rib::Rib;
+use super::wire::{Turn, Wires};
+use super::{mode, saved};
+use crate::Error;
+use crate::admit::Step;
 use crate::config::BgpConfig;
 use crate::merge::Origin;
-use crate::rows::SourceState;
-use crate::shared::{Kind, Shared, State, source_mut};
+use crate::shared::Shared;
+use state::{Seen, take};
 
-/// Bytes read at once: as much as a few hundred routes need, and the most that waits here unread.
-const READ_LIMIT: usize = 64 * 1024;
-
-/// Longest wait for a peer that does not read; what we send fits into any socket's buffer (RFC 9687 has eight
-/// minutes for speakers that send much).
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
-
-/// A peer that never says that its routes are complete is believed to be complete after this time.
+/// A peer that never says that its routes are complete is believed to be complete when it has sent none for this long.
 const SETTLE: Duration = Duration::from_secs(120);
+
+/// How often changed routes are saved.
+const SAVE: Duration = Duration::from_secs(300);
 
 /// More steps than this are done off the runtime's threads.
 const STEPS_INLINE: usize = 4096;
+
+/// While more bytes than these wait to be sent, nothing more is announced.
+const UNSENT_LIMIT: usize = 1024 * 1024;
 
 /// Identifies a speaker without IPv4 (the dummy address of RFC 7600 §4.8); it has to be unlike zero and, inside an
 /// AS, unlike the peer's.
@@ -45,69 +51,92 @@ const NO_IDENTIFIER: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 /// What the peer is told when the daemon ends.
 const FAREWELL: &str = "mailgate is shutting down";
 
+/// What a peer's task works with.
+pub(super) struct Start {
+    pub(super) shared: Arc<Shared>,
+    pub(super) origin: Origin,
+    pub(super) config: BgpConfig,
+    pub(super) terms: Terms,
+    /// Routes of before, and until when they may stay.
+    pub(super) rib: Rib,
+    pub(super) stale_until: Option<Timestamp>,
+    pub(super) file: PathBuf,
+    pub(super) door: mpsc::Receiver<TcpStream>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) outbox: Arc<Outbox>,
+}
+
 /// Speaks with one peer until `shutdown`.
-pub(crate) async fn run(shared: Arc<Shared>, origin: Origin, config: BgpConfig, shutdown: CancellationToken) {
+pub(super) async fn run(start: Start, shutdown: CancellationToken) {
     // The only error is that the runtime is ending.
-    let _ = Peer::new(shared, origin, config).run(shutdown).await;
+    let _ = Peer::new(start).run(shutdown).await;
 }
 
 struct Peer {
     shared: Arc<Shared>,
     origin: Origin,
     config: BgpConfig,
+    terms: Terms,
     machine: Machine,
     rib: Rib,
-    framer: Framer,
-    link: Link,
+    wires: Wires,
+    file: PathBuf,
+    door: mpsc::Receiver<TcpStream>,
+    orders: mpsc::Receiver<Order>,
+    outbox: Arc<Outbox>,
+    told: Told,
+    /// Whether the end of our routes has been said in this session.
+    has_ended: bool,
+    /// Families whose refresh waits for its closing mark.
+    refreshing: Vec<Family>,
+    /// Who has connected and is not yet let in.
+    guest: Option<TcpStream>,
     /// Differences on their way to the tables.
     steps: Vec<Step>,
     /// When routes of a lost session age out.
     stale_until: Option<Timestamp>,
     /// When a session counts as complete.
     settled_at: Option<Timestamp>,
+    /// When routes are saved, if they have changed.
+    save_at: Option<Timestamp>,
     is_up: bool,
     /// Since when.
     since: Timestamp,
     error: Option<String>,
-}
-
-/// TCP.
-enum Link {
-    Connecting(Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>),
-    Down,
-    Up(TcpStream),
+    /// Whether the warning about too many prefixes was given.
+    warned: bool,
+    /// UPDATEs with malformed attributes (RFC 7606).
+    faults: u64,
 }
 
 /// What woke the task.
 enum Woke {
-    Connected(io::Result<TcpStream>),
-    Read(io::Result<usize>),
+    Guest(TcpStream),
+    Order(Order),
+    Outbox,
     Stop,
     Tick,
-}
-
-impl Link {
-    /// Waits for the connection or for bytes; for ever when there is nothing to wait for.
-    async fn next(&mut self, buffer: &mut [u8]) -> Woke {
-        match self {
-            Self::Connecting(connecting) => Woke::Connected(connecting.await),
-            Self::Down => std::future::pending().await,
-            Self::Up(stream) => Woke::Read(stream.read(buffer).await),
-        }
-    }
+    Turn(Turn),
 }
 
 impl Peer {
-    fn new(shared: Arc<Shared>, origin: Origin, config: BgpConfig) -> Self {
-        let policy = Policy::new(&config, |name| shared.lock().merged.index(name));
+    fn new(start: Start) -> Self {
+        let Start { shared, origin, config, terms, rib, stale_until, file, door, orders, outbox } = start;
         let machine = Machine::new(Parameters {
             local_as: config.local_as,
             peer_as: config.peer_as,
             identifier: config.router_id.unwrap_or(NO_IDENTIFIER),
             hold_time: config.hold_time.duration(),
-            retry_min: config.retry_min.duration(),
-            retry_max: config.retry_max.duration(),
-            families: Families { ipv4: true, ipv6: true },
+            mode: mode(config.mode),
+            patience: Patience {
+                retry_min: config.retry_min.duration(),
+                retry_max: config.retry_max.duration(),
+                damping_min: config.damping_min.duration(),
+                damping_max: config.damping_max.duration(),
+            },
+            families: Families::ALL,
+            add_path: config.add_path,
+            announces: config.announces,
             seed: RandomState::new().hash_one(config.peer),
         });
         let since = shared.clock.now();
@@ -115,72 +144,112 @@ impl Peer {
             shared,
             origin,
             config,
+            terms,
             machine,
-            rib: Rib::new(policy),
-            framer: Framer::default(),
-            link: Link::Down,
+            rib,
+            wires: Wires::default(),
+            file,
+            door,
+            orders,
+            outbox,
+            told: Told::default(),
+            has_ended: false,
+            refreshing: Vec::new(),
+            guest: None,
             steps: Vec::new(),
-            stale_until: None,
+            stale_until,
             settled_at: None,
+            save_at: None,
             is_up: false,
             since,
             error: None,
+            warned: false,
+            faults: 0,
         }
     }
 
     async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
-        let mut buffer = vec![0; READ_LIMIT];
-        self.happened(Event::Start).await;
+        self.happened(Event::Start);
         loop {
             self.publish().await?;
-            let deadlines = [self.machine.deadline(), self.stale_until, self.settled_at];
-            let next = deadlines.into_iter().flatten().min();
-            let clock = Arc::clone(&self.shared.clock);
-            let tick = async move {
-                match next {
-                    Some(at) => clock.sleep_until(at).await,
-                    None => std::future::pending().await,
+            match self.woke(&shutdown).await {
+                Woke::Turn(turn) => self.turned(turn),
+                Woke::Guest(stream) => {
+                    self.guest = Some(stream);
+                    self.happened(Event::Accepted);
+                    self.guest = None;
                 }
-            };
-            let woke = tokio::select! {
-                () = shutdown.cancelled() => Woke::Stop,
-                () = tick => Woke::Tick,
-                woke = self.link.next(&mut buffer) => woke,
-            };
-            match woke {
-                Woke::Connected(Ok(stream)) => self.connected(stream).await,
-                Woke::Connected(Err(error)) => self.happened(Event::Closed(error.to_string())).await,
-                Woke::Read(Ok(0)) => {
-                    self.happened(Event::Closed("the peer closed the connection".into())).await
-                }
-                Woke::Read(Ok(count)) => self.read(buffer.get(..count).unwrap_or_default()).await,
-                Woke::Read(Err(error)) => self.happened(Event::Closed(error.to_string())).await,
-                Woke::Stop => {
-                    self.happened(Event::Stop(FAREWELL)).await;
-                    return self.publish().await;
+                Woke::Order(order) => self.ordered(order),
+                Woke::Outbox => {
+                    self.told.is_behind = true;
+                    self.announce();
                 }
                 Woke::Tick => self.tick().await,
+                Woke::Stop => {
+                    self.happened(Event::Stop(FAREWELL));
+                    self.publish().await?;
+                    self.save().await;
+                    return Ok(());
+                }
             }
         }
     }
 
-    async fn connected(&mut self, stream: TcpStream) {
-        let local = stream.local_addr().map(|address| address.ip().to_canonical());
-        if let (None, Ok(IpAddr::V4(address))) = (self.config.router_id, local) {
-            self.machine.identify(address);
+    async fn woke(&mut self, shutdown: &CancellationToken) -> Woke {
+        let deadlines = [self.machine.deadline(), self.stale_until, self.settled_at, self.save_at];
+        let next = deadlines.into_iter().flatten().min();
+        let clock = Arc::clone(&self.shared.clock);
+        let tick = async move {
+            match next {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let announces = self.config.announces;
+        tokio::select! {
+            () = shutdown.cancelled() => Woke::Stop,
+            () = tick => Woke::Tick,
+            Some(stream) = self.door.recv() => Woke::Guest(stream),
+            Some(order) = self.orders.recv() => Woke::Order(order),
+            () = self.outbox.changed.notified(), if announces => Woke::Outbox,
+            turn = self.wires.next() => Woke::Turn(turn),
         }
-        self.link = Link::Up(stream);
-        self.happened(Event::Connected).await;
     }
 
-    async fn read(&mut self, bytes: &[u8]) {
-        self.framer.push(bytes);
-        // Closing empties the framer, which ends the loop.
+    fn turned(&mut self, turn: Turn) {
+        match turn {
+            Turn::Connected(Ok(stream)) => {
+                self.wires.open(Way::Out, stream);
+                self.identify(Way::Out);
+                self.happened(Event::Connected);
+            }
+            Turn::Connected(Err(error)) => self.happened(Event::Closed(Way::Out, error.to_string())),
+            Turn::Failed(way, why) => self.happened(Event::Closed(way, why)),
+            Turn::Flushed(way) => {
+                self.happened(Event::Flushed(way));
+                self.announce();
+            }
+            Turn::Read(way) => self.read(way),
+        }
+    }
+
+    /// Without one of its own, our identifier is the address we speak from.
+    fn identify(&mut self, way: Way) {
+        if let (None, Some(IpAddr::V4(address))) = (self.config.router_id, self.wires.local(way)) {
+            self.machine.identify(address);
+        }
+    }
+
+    fn read(&mut self, way: Way) {
+        // Closing takes the framer away, which ends the loop.
         loop {
-            match self.framer.take() {
-                Ok(Some(frame)) => self.happened(Event::Received(&frame)).await,
+            let limit = self.machine.message_limit(way);
+            let Some(framer) = self.wires.framer(way) else { return };
+            framer.allow(limit);
+            match framer.take() {
+                Ok(Some(frame)) => self.happened(Event::Received(way, &frame)),
                 Ok(None) => return,
-                Err(misbehaved) => return self.happened(Event::Garbled(misbehaved)).await,
+                Err(misbehaved) => return self.happened(Event::Garbled(way, misbehaved)),
             }
         }
     }
@@ -194,161 +263,221 @@ impl Peer {
             self.rib.age_out(&mut self.steps);
         }
         if due(self.machine.deadline()) {
-            self.happened(Event::Tick).await;
+            self.happened(Event::Tick);
+        }
+        if due(self.save_at) {
+            self.save().await;
         }
     }
 
     /// Tells the machine and does what it says.
-    async fn happened(&mut self, event: Event<'_>) {
+    fn happened(&mut self, event: Event<'_>) {
         let now = self.shared.clock.now();
-        let mut commands: VecDeque<Command> = self.machine.handle(event, now).into();
+        let commands = self.machine.handle(event, now);
+        self.obey(commands.into(), now);
+    }
+
+    fn obey(&mut self, mut commands: VecDeque<Command>, now: Timestamp) {
         while let Some(command) = commands.pop_front() {
             match command {
-                Command::Close => {
-                    self.link = Link::Down;
-                    self.framer = Framer::default();
+                Command::Accept => {
+                    if let Some(stream) = self.guest.take() {
+                        self.wires.open(Way::In, stream);
+                    }
+                }
+                Command::Close(way) => {
+                    if let Some(farewell) = self.wires.close(way, Arc::clone(&self.shared.clock)) {
+                        tokio::spawn(farewell);
+                    }
                 }
                 Command::Connect => {
                     let remote = SocketAddr::new(self.config.peer, self.config.port);
-                    let source = source(self.config.local_address);
-                    self.link = Link::Connecting(Box::pin(dial(remote, source)));
+                    let (local, terms) = (self.config.local_address, self.terms.clone());
+                    self.wires.dial(Box::pin(async move { dial_neighbour(remote, local, &terms).await }));
                 }
-                Command::Down(why) => self.down(why, now),
-                Command::Established(_) => self.up(now),
+                Command::Down(loss) => self.down(&loss, now),
+                Command::Established(session) => self.up(session, now),
+                Command::Refresh(family, asked) => self.refreshed(family, asked, now),
                 Command::Route(update) => {
-                    if let Err(notification) = self.route(&update) {
-                        commands.extend(self.machine.handle(Event::End(notification), now));
+                    if let Err(notification) = self.route(&update, now) {
+                        let after = self.config.max_prefix_restart.map(|span| span.duration());
+                        commands.extend(self.machine.handle(Event::End(notification, after), now));
                     }
                 }
-                Command::Send(bytes) => {
-                    if let Err(error) = self.send(&bytes).await {
-                        commands.extend(self.machine.handle(Event::Closed(error.to_string()), now));
-                    }
-                }
+                Command::Send(way, bytes) => self.wires.send(way, &bytes),
             }
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Link::Up(stream) = &mut self.link else { return Ok(()) };
-        tokio::select! {
-            sent = stream.write_all(bytes) => sent,
-            () = self.shared.clock.sleep(WRITE_LIMIT) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    fn up(&mut self, now: Timestamp) {
-        tracing::info!(target: "lists", event = "up", peer = %self.config.peer, asn = self.config.peer_as);
-        self.rib.begin();
-        self.settled_at = Some(now.plus(SETTLE));
-        self.is_up = true;
-        self.since = now;
-        self.error = None;
-    }
-
-    fn down(&mut self, why: String, now: Timestamp) {
-        if std::mem::take(&mut self.is_up) {
-            self.since = now;
-        }
-        self.settled_at = None;
-        if self.error.as_ref() != Some(&why) {
-            tracing::warn!(target: "lists", event = "down", peer = %self.config.peer, reason = why);
-        }
-        self.error = Some(why);
-        self.rib.begin();
-        if !self.rib.is_empty() && self.stale_until.is_none() {
-            self.stale_until = Some(now.plus(self.config.stale.duration()));
-        }
-    }
-
-    fn route(&mut self, update: &Update) -> Result<(), Notification> {
+    fn route(&mut self, update: &Update, now: Timestamp) -> Result<(), Notification> {
         for fault in &update.faults {
+            self.faults += 1;
             tracing::debug!(
                 target: "lists", event = "fault", peer = %self.config.peer, attribute = fault.code,
                 reason = fault.problem, treatment = ?fault.treatment
             );
         }
         if let Some(family) = update.ends_rib() {
-            self.rib.end(family, &mut self.steps);
-            if self.rib.counts().stale == 0 {
-                self.stale_until = None;
-                self.settled_at = None;
-            }
+            self.complete(family, now);
             return Ok(());
         }
-        self.rib.apply(update, &mut self.steps).map_err(|_| Notification::cease(Cease::MaximumPrefixes, ""))
+        if self.settled_at.is_some() {
+            self.settled_at = Some(now.plus(SETTLE));
+        }
+        self.save_at.get_or_insert(now.plus(SAVE));
+        let applied = self.rib.apply(update, &mut self.steps);
+        self.warn();
+        applied.map_err(|_| Notification::cease(Cease::MaximumPrefixes, ""))
+    }
+
+    /// All routes of a family are there.
+    fn complete(&mut self, family: Family, now: Timestamp) {
+        self.rib.end(family, &mut self.steps);
+        if self.rib.counts().stale == 0 {
+            self.stale_until = None;
+            self.settled_at = None;
+        }
+        self.save_at.get_or_insert(now.plus(SAVE));
+    }
+
+    /// Says once in a session that there are nearly too many prefixes.
+    fn warn(&mut self) {
+        let counts = self.rib.counts();
+        let (fresh, limit) = (counts.received - counts.stale, u64::from(self.config.max_prefix));
+        let part = limit * u64::from(self.config.max_prefix_warning) / 100;
+        if !self.warned && fresh as u64 >= part.max(1) {
+            self.warned = true;
+            tracing::warn!(
+                target: "lists", event = "nearly_too_many", peer = %self.config.peer, prefixes = fresh, limit,
+                "one more than the limit ends the session; raise max_prefix if the feed has grown"
+            );
+        }
+    }
+
+    fn refreshed(&mut self, family: Family, asked: Asked, now: Timestamp) {
+        match asked {
+            Asked::Begins => {
+                let only = Families::filter(|other| other == family);
+                self.rib.begin(only);
+                // A peer that never ends what it has begun (RFC 7313 §4.1).
+                self.settled_at = Some(now.plus(SETTLE));
+            }
+            Asked::Ends => self.complete(family, now),
+            Asked::Wanted => {
+                let commands = self.machine.mark(family, Asked::Begins, now);
+                self.obey(commands.into(), now);
+                self.refreshing.push(family);
+                self.told.begin();
+                self.announce();
+            }
+        }
+    }
+
+    /// Tells the peer what it does not know yet, as far as TCP takes it.
+    fn announce(&mut self) {
+        let now = self.shared.clock.now();
+        while let Some((way, session)) = self.machine.way().zip(self.machine.session()) {
+            if !self.config.announces || self.wires.unsent(way) > UNSENT_LIMIT {
+                return;
+            }
+            if !self.told.is_behind {
+                return self.ended(session, now);
+            }
+            let hops = self.hops(way);
+            for update in self.told.next(&self.outbox, self.config.local_as, hops, &session) {
+                let commands = self.machine.handle(Event::Announce(&update), now);
+                self.obey(commands.into(), now);
+            }
+        }
+    }
+
+    /// Everything has been told: says so, once in a session and after each refresh.
+    fn ended(&mut self, session: Session, now: Timestamp) {
+        if !std::mem::replace(&mut self.has_ended, true) {
+            for family in session.families.iter() {
+                let commands = self.machine.handle(Event::Announce(&Update::end_of_rib(family)), now);
+                self.obey(commands.into(), now);
+            }
+        }
+        for family in std::mem::take(&mut self.refreshing) {
+            let commands = self.machine.mark(family, Asked::Ends, now);
+            self.obey(commands.into(), now);
+        }
+    }
+
+    /// Where packets for what we announce would go.
+    fn hops(&mut self, way: Way) -> mailgate_proto::bgp::NextHops {
+        let local = self.wires.local(way);
+        let v4 = match local {
+            Some(IpAddr::V4(address)) => address,
+            _ => self.config.router_id.unwrap_or(NO_IDENTIFIER),
+        };
+        let v6 = match (self.config.next_hop_v6, local) {
+            (Some(address), _) => address,
+            (None, Some(IpAddr::V6(address))) => address,
+            _ => v4.to_ipv6_mapped(),
+        };
+        mailgate_proto::bgp::NextHops { v4, v6 }
     }
 
     /// Brings tables and rows up to date.
     async fn publish(&mut self) -> Result<(), Error> {
         let steps = std::mem::take(&mut self.steps);
-        let seen = Seen {
-            now: self.shared.clock.now(),
-            state: self.machine.state(),
-            messages: self.machine.messages(),
-            since: self.since,
-            counts: self.rib.counts().clone(),
-            error: self.error.clone(),
-        };
+        let seen = Seen::of(self);
         let origin = self.origin;
         let is_long = steps.len() > STEPS_INLINE;
-        let work = move |state: &mut State| take(state, origin, &steps, seen);
+        let work = move |state: &mut crate::shared::State| take(state, origin, &steps, seen);
         if is_long { self.shared.with_blocking(work).await } else { self.shared.with(work).await }
     }
-}
 
-fn source(local: Option<IpAddr>) -> Source {
-    match local {
-        Some(IpAddr::V4(address)) => Source { v4: Some(address), v6: None },
-        Some(IpAddr::V6(address)) => Source { v4: None, v6: Some(address) },
-        None => Source::default(),
+    /// Saves the routes that are in tables.
+    async fn save(&mut self) {
+        self.save_at = None;
+        let nothing = Rib::new(self.rib.policy().clone());
+        let rib = std::mem::replace(&mut self.rib, nothing);
+        let (file, origin) = (self.file.clone(), self.origin);
+        let save = move |shared: &Shared| {
+            let result = saved::write(&file, shared.clock.now(), state::runs(&rib, shared, origin));
+            if let Err(error) = result {
+                tracing::error!(target: "lists", event = "save", path = %file.display(), %error);
+            }
+            rib
+        };
+        // The only error is that the runtime is ending.
+        if let Ok(rib) = self.shared.off_runtime(save).await {
+            self.rib = rib;
+        }
     }
-}
 
-/// How the peer is, for its rows.
-struct Seen {
-    now: Timestamp,
-    state: SessionState,
-    messages: (u64, u64),
-    since: Timestamp,
-    counts: Counts,
-    error: Option<String>,
-}
-
-fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
-    admit::offer_steps(state, origin, steps, seen.now);
-    let names: Vec<_> = state.merged.tables().map(|(name, ..)| name.clone()).collect();
-    let held: Vec<(TableName, usize)> = seen
-        .counts
-        .tables
-        .iter()
-        .filter_map(|(table, _)| {
-            Some((names.get(usize::from(*table))?.clone(), state.merged.count(*table, origin)))
-        })
-        .filter(|(_, count)| *count > 0)
-        .collect();
-    let Some(status) = source_mut(state, origin) else { return };
-    let Counts { received, accepted, installed, stale, .. } = seen.counts;
-    status.refused = received - accepted;
-    // What the gate does not take is received and no more.
-    let (refused, waiting) = (status.gate.refused(), status.gate.waiting());
-    let accepted = accepted.saturating_sub(refused);
-    let installed = installed.saturating_sub(refused + waiting);
-    status.error.clone_from(&seen.error);
-    if !steps.is_empty() {
-        status.last_change = Some(seen.now);
+    fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Clear { text, done } => {
+                self.happened(Event::Reset(&text));
+                let _ = done.send(Ok(format!("{} begins anew", self.name())));
+            }
+            Order::Refresh { done } => {
+                let said = match self.machine.session().map(|session| session.refresh) {
+                    None => {
+                        Err(format!("{} has no session; it gets all routes with the next one", self.name()))
+                    }
+                    Some(mailgate_proto::bgp::Refresh::None) => Err(format!(
+                        "{} cannot send its routes anew; `mailgate bgp clear` ends the session",
+                        self.name()
+                    )),
+                    Some(_) => {
+                        self.happened(Event::Refresh);
+                        Ok(format!("{} was asked for all its routes", self.name()))
+                    }
+                };
+                let _ = done.send(said);
+            }
+            Order::Rib { asked, done } => {
+                let _ = done.send(super::order::page(&self.rib, &asked, &self.name()));
+            }
+        }
     }
-    status.state = match seen.state {
-        SessionState::Established => SourceState::Good,
-        _ if received > 0 => SourceState::Stale,
-        _ if seen.error.is_some() => SourceState::Failed,
-        _ => SourceState::Waiting,
-    };
-    let Kind::Bgp(row) = &mut status.kind else { return };
-    (row.received_messages, row.sent_messages) = seen.messages;
-    row.state = seen.state.name();
-    row.since = seen.since;
-    (row.received, row.accepted, row.installed, row.stale) = (received, accepted, installed, stale);
-    row.tables = held;
-    row.error = seen.error;
+
+    fn name(&self) -> String {
+        self.config.name.clone().unwrap_or_else(|| self.config.peer.to_string())
+    }
 }

@@ -9,14 +9,14 @@ use ipnet::IpNet;
 use mailgate_model::{Clock as _, ManualClock, Span, Timestamp};
 use mailgate_proto::bgp::{
     AsPath, AsWidth, Attributes, Capability, Community, Families, Family, Framer, Message, MpReach,
-    MpUnreach, NextHop, Notification, Open, Origin, Relation, Segment, Session, Update,
+    MpUnreach, NextHop, Notification, Open, Origin, Segment, Session, Update,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Admission, BgpConfig, Config, FirstAs, SourceConfig};
+use crate::config::{BgpConfig, Config, FirstAs, SourceConfig};
 use crate::rows::{BgpRow, SourceState};
 use crate::{Change, Lists, TableName};
 
@@ -65,7 +65,7 @@ impl Station {
             max_prefix: 1000,
             first_as: FirstAs::Enforce,
             stale: Span::from_secs(3600),
-            admission: Admission::default(),
+            ..toml::from_str("peer = '127.0.0.1'\nlocal_as = 1\npeer_as = 2\ncommunities = {}").unwrap()
         };
         adjust(&mut config);
         let config = Config { source: vec![SourceConfig::Bgp(config)], ..Config::default() };
@@ -130,11 +130,7 @@ struct Peer {
 impl Peer {
     async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = patiently("a connection", listener.accept()).await.unwrap();
-        let session = Session {
-            as_width: AsWidth::Four,
-            relation: Relation::External,
-            families: Families { ipv4: true, ipv6: true },
-        };
+        let session = Session { as_width: AsWidth::Four, families: Families::ALL, ..Session::default() };
         Self { stream, framer: Framer::default(), session }
     }
 
@@ -174,13 +170,13 @@ impl Peer {
         match prefix.parse().unwrap() {
             IpNet::V4(net) => {
                 attributes.next_hop = Some(Ipv4Addr::new(192, 0, 2, 66));
-                announced.push(net);
+                announced.push(net.into());
             }
             net => {
                 attributes.mp_reach = Some(MpReach {
                     family: Family::Ipv6Unicast,
                     next_hop: NextHop::V6("2001:db8::66".parse().unwrap(), None),
-                    prefixes: vec![net],
+                    prefixes: vec![net.into()],
                 });
             }
         }
@@ -190,10 +186,10 @@ impl Peer {
     async fn withdraw(&mut self, prefix: &str) {
         let mut update = Update::default();
         match prefix.parse().unwrap() {
-            IpNet::V4(net) => update.withdrawn.push(net),
+            IpNet::V4(net) => update.withdrawn.push(net.into()),
             net => {
                 let family = Family::Ipv6Unicast;
-                update.attributes.mp_unreach = Some(MpUnreach { family, prefixes: vec![net] });
+                update.attributes.mp_unreach = Some(MpUnreach { family, prefixes: vec![net.into()] });
             }
         }
         self.send(&Message::Update(Box::new(update))).await;

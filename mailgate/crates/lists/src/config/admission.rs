@@ -146,6 +146,7 @@ impl Protect {
     /// What cannot be meant.
     pub(crate) fn problems(&self) -> Vec<String> {
         let all = self.networks.iter().filter(|network| network.prefix_len() == 0);
-        all.map(|network| format!("protect: found network {network}, expected one that is not everything")).collect()
+        all.map(|network| format!("protect: found network {network}, expected one that is not everything"))
+            .collect()
     }
 }

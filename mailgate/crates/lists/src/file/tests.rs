@@ -26,7 +26,12 @@ impl Station {
         let shutdown = CancellationToken::new();
         let source = |path: &PathBuf| {
             let table = TableName::parse("block").unwrap();
-            SourceConfig::File(FileConfig { name: None, path: path.clone(), table, admission: Admission::default() })
+            SourceConfig::File(FileConfig {
+                name: None,
+                path: path.clone(),
+                table,
+                admission: Admission::default(),
+            })
         };
         let config = Config { source: files.iter().map(source).collect(), ..Config::default() };
         let (lists, changes) = Lists::start(config, state, clock, shutdown.clone()).unwrap();

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::cursor::Cursor;
 use super::path::write_as;
 use super::{
-    AsPath, AsWidth, Community, ExtendedCommunity, Family, LargeCommunity, Misbehaved, Nlri, Origin, Relation,
-    Session, TooLong, nlri,
+    AsPath, AsWidth, Community, ExtendedCommunity, Family, LargeCommunity, Misbehaved, Nlri, Origin,
+    Relation, Session, TooLong, nlri,
 };
 
 const ORIGIN: u8 = 1;
@@ -304,7 +304,8 @@ impl Attributes {
             (Family::Ipv6Unicast, NextHop::V4(_)) => false,
         });
         let next_hop = next_hop.ok_or_else(malformed)?;
-        let prefixes = nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
+        let prefixes =
+            nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
         self.mp_reach = Some(MpReach { family, next_hop, prefixes });
         Ok(Ok(()))
     }
@@ -316,7 +317,8 @@ impl Attributes {
         let afi = cursor.u16().ok_or_else(malformed)?;
         let safi = cursor.u8().ok_or_else(malformed)?;
         let Some(family) = agreed(afi, safi, session) else { return Ok(Err(foreign(MP_UNREACH))) };
-        let prefixes = nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
+        let prefixes =
+            nlri::read(family, cursor.rest(), session.add_path.contains(family)).ok_or_else(malformed)?;
         self.mp_unreach = Some(MpUnreach { family, prefixes });
         Ok(Ok(()))
     }
@@ -401,7 +403,10 @@ impl Attributes {
         let large: Vec<u8> = large.flat_map(u32::to_be_bytes).collect();
         for (code, value) in [
             (COMMUNITIES, plain),
-            (EXTENDED_COMMUNITIES, self.extended_communities.iter().flat_map(|community| community.0).collect()),
+            (
+                EXTENDED_COMMUNITIES,
+                self.extended_communities.iter().flat_map(|community| community.0).collect(),
+            ),
             (LARGE_COMMUNITIES, large),
         ] {
             // Empty ones would be malformed.

@@ -289,7 +289,8 @@ impl Machine {
     /// The hold time agreed on; zero for none, or when there is no session.
     #[must_use]
     pub fn hold_time(&self) -> Duration {
-        let link = self.established().map(|(_, link)| link).or(self.outward.as_ref()).or(self.inward.as_ref());
+        let link =
+            self.established().map(|(_, link)| link).or(self.outward.as_ref()).or(self.inward.as_ref());
         link.map_or(Duration::ZERO, |link| link.hold)
     }
 
@@ -358,7 +359,8 @@ impl Machine {
     }
 
     fn established(&self) -> Option<(Way, &Link)> {
-        let link = |way| self.link(way).filter(|link| link.state == State::Established).map(|link| (way, link));
+        let link =
+            |way| self.link(way).filter(|link| link.state == State::Established).map(|link| (way, link));
         Way::ALL.into_iter().find_map(link)
     }
 
@@ -384,7 +386,11 @@ impl Machine {
         self.is_stopped = false;
         self.pause.is_damped = false;
         let is_waiting = matches!(self.base, State::Idle | State::Active);
-        if is_waiting && self.inward.is_none() && self.outward.is_none() { self.begin(now) } else { Vec::new() }
+        if is_waiting && self.inward.is_none() && self.outward.is_none() {
+            self.begin(now)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Connects, or waits for the neighbour to do so.
@@ -460,7 +466,8 @@ impl Machine {
     }
 
     fn refreshed(&mut self, refresh: RouteRefresh, session: Session, now: Timestamp) -> Vec<Command> {
-        let family = Family::of(refresh.afi, refresh.safi).filter(|family| session.families.contains(*family));
+        let family =
+            Family::of(refresh.afi, refresh.safi).filter(|family| session.families.contains(*family));
         // RFC 2918 §4: of families that were not agreed on, nothing.
         let Some(family) = family else { return Vec::new() };
         let asked = match refresh.subtype {
@@ -530,7 +537,8 @@ impl Machine {
 
     fn misbehaved(&mut self, way: Way, misbehaved: &Misbehaved, now: Timestamp) -> Vec<Command> {
         let notification = misbehaved.notification();
-        let mut commands: Vec<Command> = self.send(way, &Message::Notification(notification), now).into_iter().collect();
+        let mut commands: Vec<Command> =
+            self.send(way, &Message::Notification(notification), now).into_iter().collect();
         let is_graceful = self.link(way).is_some_and(Link::survives_notification);
         commands.extend(self.lose(way, misbehaved.to_string(), is_graceful, now));
         commands
@@ -538,9 +546,10 @@ impl Machine {
 
     fn notified(&mut self, way: Way, notification: &Notification, now: Timestamp) -> Vec<Command> {
         let Some(link) = self.link(way) else { return Vec::new() };
+        let (is_opening, survives) = (link.state == State::OpenSent, link.survives_notification());
         // RFC 5492 §3: a peer that knows no optional parameters is asked again without any.
-        self.is_plain = link.state == State::OpenSent && (notification.code, notification.subcode) == (2, 4);
-        let is_graceful = link.survives_notification() && !notification.is_hard();
+        self.is_plain = is_opening && (notification.code, notification.subcode) == (2, 4);
+        let is_graceful = survives && !notification.is_hard();
         self.lose(way, format!("the peer says: {notification}"), is_graceful, now)
     }
 

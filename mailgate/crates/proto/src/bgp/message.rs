@@ -5,7 +5,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::cursor::Cursor;
-use super::{AsWidth, EXTENDED_LIMIT, HEADER_LENGTH, MESSAGE_LIMIT, Misbehaved, Notification, Open, TooLong, Update};
+use super::{
+    AsWidth, EXTENDED_LIMIT, HEADER_LENGTH, MESSAGE_LIMIT, Misbehaved, Notification, Open, TooLong, Update,
+};
 
 /// Any message (RFC 4271 §4, RFC 2918).
 #[derive(Debug, Clone, PartialEq, Eq)]

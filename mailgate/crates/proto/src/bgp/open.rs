@@ -103,7 +103,9 @@ impl Open {
     pub fn sends_paths(&self, family: Family) -> bool {
         let (afi, safi) = family.codes();
         let sends = |capability: &Capability| match capability {
-            Capability::AddPath(families) => families.iter().any(|(a, s, mode)| (*a, *s) == (afi, safi) && matches!(mode, 2 | 3)),
+            Capability::AddPath(families) => {
+                families.iter().any(|(a, s, mode)| (*a, *s) == (afi, safi) && matches!(mode, 2 | 3))
+            }
             _ => false,
         };
         // RFC 7911 §4 does not foresee several; what any of them says counts.

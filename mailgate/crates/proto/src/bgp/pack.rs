@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::{
-    AsPath, Attributes, Community, ExtendedCommunity, Family, LargeCommunity, MpReach, MpUnreach, NextHop, Nlri,
-    Origin, Relation, Segment, Session, Update,
+    AsPath, Attributes, Community, ExtendedCommunity, Family, LargeCommunity, MpReach, MpUnreach, NextHop,
+    Nlri, Origin, Relation, Segment, Session, Update,
 };
 
 /// Bytes of a message that are not prefixes, at most: header, lengths, and attributes with [`MARKS_LIMIT`] communities.
@@ -53,7 +53,8 @@ pub fn announce(
             attributes.next_hop = Some(hops.v4);
             update.announced = part;
         } else {
-            attributes.mp_reach = Some(MpReach { family, next_hop: NextHop::V6(hops.v6, None), prefixes: part });
+            attributes.mp_reach =
+                Some(MpReach { family, next_hop: NextHop::V6(hops.v6, None), prefixes: part });
         }
         update.attributes = attributes;
         updates.push(update);
@@ -121,12 +122,16 @@ mod tests {
     #[test]
     fn what_is_announced_fits_into_messages_and_is_read_back() {
         let v4 = (0..5000_u32).map(|n| IpNet::from(std::net::IpAddr::from(Ipv4Addr::from(0xc612_0000 + n))));
-        let v6 = (0..900_u128).map(|n| IpNet::from(std::net::IpAddr::from(Ipv6Addr::from((0x2001_0db8 << 96) + n))));
+        let v6 = (0..900_u128)
+            .map(|n| IpNet::from(std::net::IpAddr::from(Ipv6Addr::from((0x2001_0db8 << 96) + n))));
         let prefixes: Vec<IpNet> = v4.chain(v6).collect();
         let marks = 0..40;
         let advert = Advert {
             communities: marks.clone().map(|n| Community::new(65_500, n)).collect(),
-            large: marks.clone().map(|n| LargeCommunity { global: 1, local_1: 2, local_2: n.into() }).collect(),
+            large: marks
+                .clone()
+                .map(|n| LargeCommunity { global: 1, local_1: 2, local_2: n.into() })
+                .collect(),
             extended: vec![],
         };
         let hops = NextHops { v4: Ipv4Addr::new(192, 0, 2, 1), v6: "2001:db8::1".parse().unwrap() };

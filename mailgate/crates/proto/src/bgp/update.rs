@@ -1,7 +1,5 @@
 //! The UPDATE message.
 
-use ipnet::IpNet;
-
 use super::cursor::Cursor;
 use super::{Attributes, Fault, Misbehaved, MpUnreach, Nlri, Session, TooLong, Treatment};
 use super::{Family, attribute, nlri};

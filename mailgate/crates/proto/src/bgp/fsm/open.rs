@@ -5,7 +5,8 @@ use std::time::Duration;
 use mailgate_model::Timestamp;
 
 use super::super::{
-    AsWidth, Capability, Cease, Families, Family, Message, Misbehaved, Notification, Open, Refresh, Relation, Session,
+    AsWidth, Capability, Cease, Families, Family, Message, Misbehaved, Notification, Open, Refresh, Relation,
+    Session,
 };
 use super::link::Link;
 use super::{Command, Machine, Parameters, State, Way};
@@ -34,7 +35,8 @@ impl Machine {
             capabilities.push(Capability::FourOctetAs(local_as));
             if add_path {
                 let mode = |(afi, safi)| (afi, safi, RECEIVE);
-                capabilities.push(Capability::AddPath(families.iter().map(Family::codes).map(mode).collect()));
+                capabilities
+                    .push(Capability::AddPath(families.iter().map(Family::codes).map(mode).collect()));
             }
             capabilities.push(Capability::EnhancedRouteRefresh);
         }
@@ -111,7 +113,8 @@ impl Machine {
         let hold = hold_time.min(Duration::from_secs(open.hold_time.into()));
         if self.is_plain {
             // Without capabilities of ours the session carries IPv4 unicast alone, in two bytes.
-            let families = Families::filter(|family| family == Family::Ipv4Unicast && families.contains(family));
+            let families =
+                Families::filter(|family| family == Family::Ipv4Unicast && families.contains(family));
             return Ok((Session { relation, families, ..Session::default() }, hold));
         }
         let has = |wanted: &Capability| open.capabilities.contains(wanted);
@@ -125,7 +128,9 @@ impl Machine {
             as_width: if open.four_octet_as().is_some() { AsWidth::Four } else { AsWidth::Two },
             relation,
             families,
-            add_path: Families::filter(|family| add_path && families.contains(family) && open.sends_paths(family)),
+            add_path: Families::filter(|family| {
+                add_path && families.contains(family) && open.sends_paths(family)
+            }),
             extended: has(&Capability::ExtendedMessage),
             refresh,
             restart: open.restart(),

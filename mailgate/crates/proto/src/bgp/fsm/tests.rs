@@ -256,7 +256,8 @@ fn of_two_connections_that_of_the_higher_identifier_stays() {
         ([192, 0, 2, 1], 65_500, 65_066, Way::In),
     ] {
         for first in Way::ALL {
-            let mut machine = Machine::new(Parameters { mode: Mode::Both, peer_as, local_as, ..parameters() });
+            let mut machine =
+                Machine::new(Parameters { mode: Mode::Both, peer_as, local_as, ..parameters() });
             machine.handle(Event::Start, START);
             machine.handle(Event::Accepted, START);
             machine.handle(Event::Connected, START);
@@ -267,7 +268,9 @@ fn of_two_connections_that_of_the_higher_identifier_stays() {
                 panic!("{commands:?}")
             };
             assert_eq!((*loser, *closed), (stays.other(), stays.other()), "{identifier:?} {first:?}");
-            let Ok(Message::Notification(said)) = Message::decode(bytes, &Session::default()) else { panic!() };
+            let Ok(Message::Notification(said)) = Message::decode(bytes, &Session::default()) else {
+                panic!()
+            };
             assert_eq!((said.code, said.subcode), (6, 7));
             let up = machine.handle(Event::Received(stays, &keepalive()), START);
             assert!(up.iter().any(|command| matches!(command, Command::Established(_))), "{up:?}");
@@ -303,7 +306,10 @@ fn a_passive_session_waits_and_takes_who_comes() {
     assert_eq!(machine.handle(Event::Accepted, START), [], "before it has begun");
     assert_eq!(machine.handle(Event::Start, START), []);
     assert_eq!((machine.state(), machine.deadline()), (State::Active, None));
-    assert!(matches!(&machine.handle(Event::Accepted, START)[..], [Command::Accept, Command::Send(Way::In, _)]));
+    assert!(matches!(
+        &machine.handle(Event::Accepted, START)[..],
+        [Command::Accept, Command::Send(Way::In, _)]
+    ));
     assert_eq!(machine.handle(Event::Accepted, START), [], "one at a time");
     machine.handle(Event::Closed(Way::In, "gone".into()), START);
     assert_eq!((machine.state(), machine.deadline()), (State::Active, None));
@@ -322,7 +328,9 @@ fn restarting_open(flags: u8) -> Vec<u8> {
         Capability::FourOctetAs(65_066),
         Capability::GracefulRestart { flags, time: 120, families: vec![(1, 1, 0x80)] },
     ];
-    Message::Open(Open::new(65_066, 30, [192, 0, 2, 2].into(), capabilities)).encode(&Session::default()).unwrap()
+    Message::Open(Open::new(65_066, 30, [192, 0, 2, 2].into(), capabilities))
+        .encode(&Session::default())
+        .unwrap()
 }
 
 fn established_with(mode: Mode, open: &[u8]) -> Machine {
@@ -346,7 +354,9 @@ fn loss(commands: &[Command]) -> Loss {
 #[test]
 fn what_keeps_routes_over_a_restart_is_told() {
     let cease = |subcode| {
-        Message::Notification(Notification { code: 6, subcode, data: Vec::new() }).encode(&Session::default()).unwrap()
+        Message::Notification(Notification { code: 6, subcode, data: Vec::new() })
+            .encode(&Session::default())
+            .unwrap()
     };
     struct Case {
         name: &'static str,
@@ -378,7 +388,8 @@ fn what_keeps_routes_over_a_restart_is_told() {
 fn a_peer_that_restarted_is_let_in_while_the_old_session_still_stands() {
     let mut machine = established_with(Mode::Both, &restarting_open(0));
     let commands = machine.handle(Event::Accepted, START);
-    let [Command::Close(Way::Out), Command::Down(loss), Command::Accept, Command::Send(Way::In, _)] = &commands[..]
+    let [Command::Close(Way::Out), Command::Down(loss), Command::Accept, Command::Send(Way::In, _)] =
+        &commands[..]
     else {
         panic!("{commands:?}")
     };
@@ -457,7 +468,8 @@ fn marks_of_a_refresh_count_only_where_agreed() {
     let mut machine = established_with(Mode::Active, &refreshing_open(&[Capability::EnhancedRouteRefresh]));
     for (subtype, want) in [(1, Some(Asked::Begins)), (2, Some(Asked::Ends)), (3, None), (255, None)] {
         let commands = machine.handle(Event::Received(Way::Out, &mark(subtype)), START);
-        let want: Vec<_> = want.map(|asked| Command::Refresh(Family::Ipv4Unicast, asked)).into_iter().collect();
+        let want: Vec<_> =
+            want.map(|asked| Command::Refresh(Family::Ipv4Unicast, asked)).into_iter().collect();
         assert_eq!(commands, want, "{subtype}");
     }
     // Asked for our routes, we say that there are none.
@@ -487,7 +499,9 @@ fn who_announces_is_asked_for_its_routes_and_ends_them_itself() {
     machine.handle(Event::Received(Way::Out, &refreshing_open(&[Capability::EnhancedRouteRefresh])), START);
     let up = machine.handle(Event::Received(Way::Out, &keepalive()), START);
     assert_eq!(sent(&up), [], "the end of routes comes after the routes");
-    let wish = Message::RouteRefresh(RouteRefresh { afi: 1, subtype: 0, safi: 1 }).encode(&Session::default()).unwrap();
+    let wish = Message::RouteRefresh(RouteRefresh { afi: 1, subtype: 0, safi: 1 })
+        .encode(&Session::default())
+        .unwrap();
     let commands = machine.handle(Event::Received(Way::Out, &wish), START);
     assert_eq!(commands, [Command::Refresh(Family::Ipv4Unicast, Asked::Wanted)]);
     let marked = sent(&machine.mark(Family::Ipv4Unicast, Asked::Begins, START));
