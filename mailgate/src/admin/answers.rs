@@ -73,7 +73,11 @@ impl Answers {
             | Call::TableFlush { .. }
             | Call::TableTest { .. }
             | Call::TableZero { .. } => self.tables(call).await,
-            Call::ListsShow | Call::ListsThaw { .. } => self.lists(call).await,
+            Call::ListsShow
+            | Call::ListsDiff { .. }
+            | Call::ListsExplain { .. }
+            | Call::ListsReload { .. }
+            | Call::ListsThaw { .. } => self.lists(call).await,
             Call::BgpSummary | Call::BgpNeighbor { .. } | Call::BgpRib { .. } | Call::BgpClear { .. } => {
                 super::bgp::answer(&self.lists, call).await
             }
@@ -107,6 +111,26 @@ impl Answers {
     async fn lists(&self, call: Call) -> Result<Answer> {
         let lists = &self.lists;
         Ok(match call {
+            Call::ListsShow => Answer::done(lists.sources().await.map_err(data)?),
+            Call::ListsDiff { source } => Answer::done(lists.diff(&source).await.map_err(data)?),
+            Call::ListsReload { source } => {
+                Answer::done(lists.reload(source.as_deref()).await.map_err(data)?)
+            }
+            Call::ListsExplain { address } => {
+                let explained = lists.explain(address).await.map_err(data)?;
+                let verdict = self.filter.verdict(address);
+                let shown = self.edge.grey_show(address).await.map_err(data)?;
+                Answer::done(json!({
+                    "address": explained.address,
+                    "action": explained.action,
+                    "why": explained.why,
+                    "rule": verdict.rule,
+                    "rule_does": verdict.done.map(mailgate_common::Action::name),
+                    "standing": shown.standing,
+                    "on_port_25": shown.route,
+                    "named": explained.named,
+                }))
+            }
             Call::ListsThaw { source } => {
                 let entries = lists.thaw(&source).await.map_err(data)?;
                 Answer::done(format!("{source} is believed: {} taken", counted(entries, "entry", "entries")))

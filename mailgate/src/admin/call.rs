@@ -56,6 +56,15 @@ pub enum Call {
         table: Option<String>,
     },
     ListsShow,
+    ListsDiff {
+        source: String,
+    },
+    ListsExplain {
+        address: IpAddr,
+    },
+    ListsReload {
+        source: Option<String>,
+    },
     ListsThaw {
         source: String,
     },

@@ -4,14 +4,17 @@ use mailgate_model::Timestamp;
 use serde_json::Value;
 
 /// Keys whose numbers are milliseconds since the epoch.
-const TIMES: [&str; 11] = [
+const TIMES: [&str; 14] = [
     "arrived",
     "changed",
     "expires",
     "finished",
     "first",
     "last_change",
+    "last_failure",
+    "last_success",
     "next_attempt",
+    "next_run",
     "oldest",
     "pass",
     "since",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use mailgate_edge::config::{Behind, Mode};
 use mailgate_lists::Lists;
 use mailgate_model::{Clock, Domain};
+use mailgate_net::http::Http;
 use mailgate_net::{Resolver, SystemClock, Tls};
 use mailgate_packet::PacketFilter;
 use mailgate_packet::firewall::{Control, Unknown};
@@ -75,10 +76,11 @@ impl Ground {
         let control = firewall::start(config, &filter, &clock)?;
         tasks.spawn(firewall::watch(Arc::clone(&control), Arc::clone(&clock), shutdown.clone()));
         let standings = behaviour.and_then(|_| Standings::begin(&greylist, &filter, &clock));
-        let (lists, changes) = Lists::start_protecting(
+        let (lists, changes) = Lists::start_fetching(
             config.lists.clone(),
             protected::protected(config, &control),
             &config.state_dir,
+            Http::new(Some(resolver.clone())),
             Arc::clone(&clock),
             shutdown.clone(),
         )

@@ -34,7 +34,7 @@ pub(crate) use keep::{load, run};
 pub use reason::Reason;
 pub(crate) use reason::Refusals;
 pub(crate) use reopen::{protect, thaw};
-pub(crate) use sets::{Refusal, Told, offer_sets};
+pub(crate) use sets::{Offered, Told, offer_sets};
 pub(crate) use steps::{Step, StepKind, offer_kept, offer_steps};
 
 /// What an entry does to whom it holds.

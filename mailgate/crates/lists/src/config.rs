@@ -2,7 +2,9 @@
 
 mod admission;
 mod bgp;
+mod fetched;
 mod file;
+mod keys;
 
 use std::path::PathBuf;
 
@@ -15,7 +17,9 @@ use crate::{Action, Entry, Error, TableName};
 pub(crate) use admission::Limits;
 pub use admission::{Admission, Priority, Protect};
 pub use bgp::{AoAlgorithm, AoConfig, BgpConfig, FirstAs, Mode, Password, StaleBy};
-pub use file::FileConfig;
+pub use fetched::{CommandConfig, SpamdConfig, UrlConfig};
+pub use file::{DirectoryConfig, FileConfig};
+pub use keys::Keys;
 
 /// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits, and
 /// four of them are its own.
@@ -52,7 +56,7 @@ pub struct Config {
     /// Whom no feed keeps out, besides those that never are.
     #[serde(default)]
     pub protect: Protect,
-    /// Files and BGP peers. Default: none.
+    /// Files, folders, URLs, commands, spamd.conf files and BGP peers. Default: none.
     #[serde(default)]
     pub source: Vec<SourceConfig>,
 }
@@ -117,8 +121,16 @@ impl TableConfig {
 pub enum SourceConfig {
     /// `kind = "bgp"`.
     Bgp(BgpConfig),
+    /// `kind = "command"`.
+    Command(CommandConfig),
+    /// `kind = "directory"`.
+    Directory(DirectoryConfig),
     /// `kind = "file"`.
     File(FileConfig),
+    /// `kind = "spamd"`.
+    Spamd(SpamdConfig),
+    /// `kind = "url"`.
+    Url(UrlConfig),
 }
 
 fn entries_limit() -> usize {
@@ -126,7 +138,8 @@ fn entries_limit() -> usize {
 }
 
 impl Config {
-    /// All tables: the standard ones first, then those of the configuration in its order.
+    /// All tables: the standard ones first, then those of the configuration in its order, then those that sources bring
+    /// with their `action`.
     #[must_use]
     pub fn tables(&self) -> Vec<TableConfig> {
         let standard = STANDARD
@@ -139,6 +152,11 @@ impl Config {
                 None => tables.push(wanted.clone()),
             }
         }
+        for (name, action) in self.source.iter().filter_map(SourceConfig::own_table) {
+            if !tables.iter().any(|table| table.name == name) {
+                tables.push(TableConfig::new(name, action));
+            }
+        }
         tables
     }
 
@@ -147,14 +165,7 @@ impl Config {
     pub fn sources(&self) -> Vec<SourceConfig> {
         let of_table = |table: &TableConfig| {
             let name = table.name.clone();
-            let file = move |path: &PathBuf| {
-                SourceConfig::File(FileConfig {
-                    name: None,
-                    path: path.clone(),
-                    table: name.clone(),
-                    admission: Admission::default(),
-                })
-            };
+            let file = move |path: &PathBuf| SourceConfig::File(FileConfig::new(path.clone(), name.clone()));
             table.files.iter().map(file).collect::<Vec<_>>()
         };
         self.source.iter().cloned().chain(self.table.iter().flat_map(of_table)).collect()
@@ -166,7 +177,7 @@ impl Config {
         let named = named.map(|network| Protected { network: *network, why: Why::Configured });
         let peer = |source: &SourceConfig| match source {
             SourceConfig::Bgp(bgp) => Some(Protected { network: bgp.peer.into(), why: Why::Peer }),
-            SourceConfig::File(_) => None,
+            _ => None,
         };
         named.chain(self.source.iter().filter_map(peer)).collect()
     }
@@ -200,11 +211,8 @@ impl Config {
             problems.extend(unknown.map(|table| {
                 format!("source {name}: found table {table}, expected one of {}", list(&tables))
             }));
-            let wrong = source.admission().problems();
-            problems.extend(wrong.into_iter().map(|said| format!("source {name}: {said}")));
-            if let SourceConfig::Bgp(bgp) = source {
-                problems.extend(bgp.problems().into_iter().map(|said| format!("source {name}: {said}")));
-            }
+            problems
+                .extend(source.problems(&tables).into_iter().map(|said| format!("source {name}: {said}")));
         }
         problems.extend(self.protect.problems());
         problems
@@ -222,13 +230,44 @@ fn list(tables: &[TableConfig]) -> String {
     tables.iter().map(|table| table.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// An action as it is written in the configuration.
+fn said(action: Action) -> String {
+    format!("{action:?}").to_ascii_lowercase()
+}
+
 impl SourceConfig {
     /// What `lists show` calls it.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::Bgp(bgp) => bgp.name.clone().unwrap_or_else(|| bgp.peer.to_string()),
-            Self::File(file) => file.name.clone().unwrap_or_else(|| file.path.display().to_string()),
+            _ => self.keys().map(|keys| keys.name).unwrap_or_default(),
+        }
+    }
+
+    /// `bgp`, `command`, `directory`, `file`, `spamd` or `url`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bgp(_) => "bgp",
+            Self::Command(_) => "command",
+            Self::Directory(_) => "directory",
+            Self::File(_) => "file",
+            Self::Spamd(_) => "spamd",
+            Self::Url(_) => "url",
+        }
+    }
+
+    /// What every source but a peer is told; `None` of a peer.
+    #[must_use]
+    pub fn keys(&self) -> Option<Keys> {
+        match self {
+            Self::Bgp(_) => None,
+            Self::Command(config) => Some(config.keys()),
+            Self::Directory(config) => Some(config.keys()),
+            Self::File(config) => Some(config.keys()),
+            Self::Spamd(config) => Some(config.keys()),
+            Self::Url(config) => Some(config.keys()),
         }
     }
 
@@ -237,14 +276,22 @@ impl SourceConfig {
     pub fn admission(&self) -> &Admission {
         match self {
             Self::Bgp(bgp) => &bgp.admission,
-            Self::File(file) => &file.admission,
+            Self::Command(config) => &config.admission,
+            Self::Directory(config) => &config.admission,
+            Self::File(config) => &config.admission,
+            Self::Spamd(config) => &config.admission,
+            Self::Url(config) => &config.admission,
         }
     }
 
-    /// Whether it is on this host, where nobody but the administrator writes to it.
+    /// Whether it is on this host, where nobody but the administrator writes to it. A spamd.conf counts as such, because
+    /// it names its lists one by one and is to be read as it was.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::File(_))
+        match self {
+            Self::Directory(_) | Self::File(_) | Self::Spamd(_) => true,
+            Self::Bgp(_) | Self::Command(_) | Self::Url(_) => false,
+        }
     }
 
     /// The tables it may fill.
@@ -252,8 +299,36 @@ impl SourceConfig {
     pub fn tables(&self) -> Vec<TableName> {
         match self {
             Self::Bgp(bgp) => bgp.communities.values().cloned().collect(),
-            Self::File(file) => vec![file.table.clone()],
+            _ => self.keys().and_then(|keys| keys.table().ok()).into_iter().collect(),
         }
+    }
+
+    /// The table that it brings itself.
+    fn own_table(&self) -> Option<(TableName, Action)> {
+        let keys = self.keys()?;
+        Some((keys.table().ok()?, keys.action?))
+    }
+
+    fn problems(&self, tables: &[TableConfig]) -> Vec<String> {
+        let mut problems = match self {
+            Self::Bgp(config) => config.problems(),
+            Self::Command(config) => config.problems(),
+            Self::Directory(_) | Self::File(_) => Vec::new(),
+            Self::Spamd(config) => config.problems(),
+            Self::Url(config) => config.problems(),
+        };
+        problems.extend(self.admission().problems());
+        problems.extend(self.keys().into_iter().flat_map(|keys| keys.problems()));
+        if let Some((name, action)) = self.own_table()
+            && let Some(other) = tables.iter().find(|table| table.name == name && table.action != action)
+        {
+            problems.push(format!(
+                "found action {}, expected {}: that is what table {name} does",
+                said(action),
+                said(other.action)
+            ));
+        }
+        problems
     }
 }
 

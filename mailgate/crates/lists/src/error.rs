@@ -49,6 +49,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The source cannot do what was asked: usually because it is a BGP peer, which sends by itself.
+    #[error("source {name}: {said}")]
+    Source {
+        /// Its name.
+        name: String,
+        /// What it cannot, and what can be done instead.
+        said: String,
+    },
     /// The daemon is going down: usually because it was asked to.
     #[error("the lists are being shut down")]
     Stopped,
@@ -61,7 +69,7 @@ pub enum Error {
         expected: String,
     },
     /// There is no such source: usually because of a typing error.
-    #[error("found source {name}, expected one of {known}")]
+    #[error("found source {name:?}, expected one of {known}")]
     UnknownSource {
         /// What was asked for.
         name: String,
@@ -90,7 +98,11 @@ impl Error {
             | Self::UnknownNeighbour { .. }
             | Self::UnknownSource { .. }
             | Self::UnknownTable { .. } => Permanence::Permanent,
-            Self::Neighbour(_) | Self::Full { .. } | Self::State { .. } | Self::Stopped => {
+            Self::Neighbour(_)
+            | Self::Source { .. }
+            | Self::Full { .. }
+            | Self::State { .. }
+            | Self::Stopped => {
                 Permanence::Transient
             }
         }

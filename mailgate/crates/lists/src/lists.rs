@@ -1,6 +1,8 @@
 //! The station as others see it: start it, ask it. What edits tables is in `lists/verbs.rs`.
 
+mod explain;
 mod plan;
+mod sources;
 mod verbs;
 mod view;
 
@@ -11,17 +13,19 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mailgate_model::Clock;
+use mailgate_net::http::Http;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::admit::{self, Gate, Protected};
-use crate::config::{Config, SourceConfig};
-use crate::merge::{CONFIG, Hit, Merged, SOURCES};
+use crate::admit::{self, Protected};
+use crate::config::Config;
+use crate::merge::{CONFIG, Hit, Merged};
 use crate::prefix::{PrefixSet, Sense};
 use crate::rows::{BgpRow, Page, RouteRow, SourceRow, TableRow, Tested};
 use crate::shared::{Kind, Shared, State, Status};
+use crate::source::Copies;
 use crate::table::{Change, Snapshot, TableName};
-use crate::{Error, Pattern, bgp, counts, emit, file, manual};
+use crate::{Error, Pattern, bgp, counts, emit, manual};
 
 pub use verbs::{Age, How};
 
@@ -33,29 +37,45 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// Reads the entries made by hand under `state_dir/lists/`, and starts the sources. The first message on the
-    /// channel is a [`Change::Reload`], sent as soon as every file has been read or has failed once. Everything
-    /// ends when `shutdown` is cancelled. Needs a running tokio runtime.
+    /// As [`start_fetching`](Self::start_fetching), where URLs name hosts by their addresses.
     ///
     /// # Errors
-    /// [`Error::Config`] when the configuration contradicts itself, [`Error::State`] when saved entries cannot be read.
+    /// As there.
     pub fn start(
         config: Config,
         state_dir: impl AsRef<Path>,
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
-        Self::start_protecting(config, Vec::new(), state_dir, clock, shutdown)
+        Self::start_fetching(config, Vec::new(), state_dir, Http::new(None), clock, shutdown)
     }
 
     /// The same with networks that no feed keeps out, from the first entry on.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
+    /// As [`start_fetching`](Self::start_fetching).
     pub fn start_protecting(
         config: Config,
         protected: Vec<Protected>,
         state_dir: impl AsRef<Path>,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
+        Self::start_fetching(config, protected, state_dir, Http::new(None), clock, shutdown)
+    }
+
+    /// Reads the entries made by hand under `state_dir/lists/` and the last good copies of the sources, and starts the
+    /// sources; no feed keeps the `protected` networks out. The first message on the channel is a [`Change::Reload`],
+    /// sent as soon as every file has been read or has failed once; what comes from elsewhere is in it as its copy has
+    /// it. Everything ends when `shutdown` is cancelled. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the configuration contradicts itself, [`Error::State`] when saved entries cannot be read.
+    pub fn start_fetching(
+        config: Config,
+        protected: Vec<Protected>,
+        state_dir: impl AsRef<Path>,
+        http: Http,
         clock: Arc<dyn Clock>,
         shutdown: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
@@ -68,22 +88,17 @@ impl Lists {
         let counts = counts::path(&folder);
         counts::load(&counts, &mut merged);
 
-        let sources = ranked(config.sources());
-        let statuses = sources.iter().map(|source| status(source, &merged, &*clock)).collect();
+        let copies = Arc::new(Copies::new(&folder));
+        let (mut sources, statuses) = sources::prepare(config.sources(), &merged, &*clock);
         let shared = Arc::new(Shared::new(merged, config.protected(), statuses, clock, counts));
         {
             let mut state = shared.lock();
             state.unsaved = edited;
             admit::load(&folder, &mut state);
             admit::protect(&mut state, protected, now);
+            sources::warm(&mut state, &mut sources, &copies, now);
         }
-        let (mut listed, mut neighbours) = (Vec::new(), Vec::new());
-        for (source, origin) in sources.into_iter().zip(SOURCES..) {
-            match source {
-                SourceConfig::Bgp(config) => neighbours.push((origin, config)),
-                SourceConfig::File(config) => listed.push((origin, config)),
-            }
-        }
+        let neighbours = sources::neighbours(&sources);
         // Before anybody is told anything: what peers had told before is in the tables then.
         let peers = bgp::start(&shared, neighbours, &folder, &shutdown)?;
         let (sender, receiver) = mpsc::channel(emit::BATCHES);
@@ -91,7 +106,7 @@ impl Lists {
         tokio::spawn(manual::run(Arc::clone(&shared), files, shutdown.clone()));
         tokio::spawn(counts::run(Arc::clone(&shared), shutdown.clone()));
         tokio::spawn(admit::run(Arc::clone(&shared), folder, shutdown.clone()));
-        file::start(&shared, listed, &shutdown);
+        sources::start(&shared, sources, &copies, &http, &shutdown);
         Ok((Self { shared, peers }, receiver))
     }
 
@@ -183,7 +198,7 @@ impl Lists {
         let rows = |state: &mut State| {
             let row = |status: &Status| match &status.kind {
                 Kind::Bgp(row) => Some((**row).clone()),
-                Kind::File => None,
+                Kind::Local(_) | Kind::Remote(_) => None,
             };
             state.sources.iter().filter_map(row).collect()
         };
@@ -264,20 +279,6 @@ impl Lists {
             () = self.shared.clock.sleep(patience) => false,
         }
     }
-}
-
-/// Sources by rank: files before peers, each in the order of configuration.
-fn ranked(mut sources: Vec<SourceConfig>) -> Vec<SourceConfig> {
-    sources.sort_by_key(|source| matches!(source, SourceConfig::Bgp(_)));
-    sources
-}
-
-fn status(source: &SourceConfig, merged: &Merged, clock: &dyn Clock) -> Status {
-    let kind = match source {
-        SourceConfig::Bgp(config) => Kind::Bgp(Box::new(bgp::row(config, clock.now()))),
-        SourceConfig::File(_) => Kind::File,
-    };
-    Status::new(source.name(), kind, Gate::new(source, merged))
 }
 
 /// Puts the entries that stand in the configuration into their tables.

@@ -343,6 +343,13 @@ impl Merged {
         })
     }
 
+    /// The lengths that prefixes of a table have, longest first.
+    pub(crate) fn lengths(&self, table: TableIndex, is_v4: bool) -> Vec<u8> {
+        let state = self.tables.get(usize::from(table));
+        let lengths = |state: &State| if is_v4 { state.v4.lengths() } else { state.v6.lengths() };
+        state.map(lengths).unwrap_or_default()
+    }
+
     /// What one origin claims of exactly this prefix.
     pub(crate) fn claim(&self, table: TableIndex, prefix: IpNet, origin: Origin) -> Option<Claim> {
         let state = self.tables.get(usize::from(table))?;

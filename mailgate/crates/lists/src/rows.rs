@@ -173,6 +173,8 @@ pub struct Done {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
+    /// No new list came for so long that its entries are gone (`expire_after`).
+    Aged,
     /// It failed; its last good set is in use.
     Failed,
     /// New blocking entries wait, because it changed more than it may.
@@ -181,7 +183,7 @@ pub enum SourceState {
     Good,
     /// It is new; its entries are counted and not used.
     Observing,
-    /// A BGP session is lost; its entries stay until they have aged out.
+    /// Its entries are those of a lost BGP session, or of the copy on disk, until it is heard of again.
     Stale,
     /// It has not yet said anything.
     Waiting,
@@ -238,8 +240,12 @@ pub struct AdmissionRow {
 pub struct SourceRow {
     /// Its name.
     pub name: String,
-    /// `bgp` or `file`.
+    /// `bgp`, `command`, `directory`, `file`, `spamd` or `url`.
     pub kind: &'static str,
+    /// The tables it fills.
+    pub tables: Vec<TableName>,
+    /// Where it comes from: a path, a URL, a command, an address.
+    pub from: String,
     /// How it is.
     pub state: SourceState,
     /// Entries it has in tables.
@@ -254,6 +260,92 @@ pub struct SourceRow {
     pub last_change: Option<Timestamp>,
     /// What is wrong, if something is.
     pub error: Option<String>,
+    /// When it last brought a good list, or said that the last one still holds.
+    pub last_success: Option<Timestamp>,
+    /// When it last failed.
+    pub last_failure: Option<Timestamp>,
+    /// Why it did, also when that is over.
+    pub last_error: Option<String>,
+    /// When it fetches next; `None` when it acts by itself.
+    pub next_run: Option<Timestamp>,
+    /// Bytes of the last list, unpacked.
+    pub bytes: u64,
+    /// How the last list was written.
+    pub format: Option<crate::Format>,
+    /// The entity tag of the last list.
+    pub etag: Option<String>,
+    /// Why there is no copy of the last list on disk; the one of before is still there.
+    pub copy_error: Option<String>,
+}
+
+/// What became of one source of `mailgate lists reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// Its name.
+    pub name: String,
+    /// `taken`, `unchanged`, `failed`, or `skipped` for BGP peers.
+    pub outcome: &'static str,
+    /// New entries.
+    pub added: usize,
+    /// Entries with another sense.
+    pub changed: usize,
+    /// Entries gone.
+    pub deleted: usize,
+    /// Why it failed; the last good set is in use.
+    pub error: Option<String>,
+}
+
+/// The answer of `mailgate lists diff NAME`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Entries in the table now.
+    pub entries_before: usize,
+    /// Entries of the list as it is there now.
+    pub entries_after: usize,
+    /// How many would be added.
+    pub added: usize,
+    /// How many would go.
+    pub deleted: usize,
+    /// Lines that could not be read.
+    pub refused_lines: usize,
+    /// Why the list would not be taken; `None` when it would.
+    pub would_be_refused: Option<String>,
+    /// The first 1000 that would be added.
+    pub new: Vec<String>,
+    /// The first 1000 that would go.
+    pub gone: Vec<String>,
+}
+
+/// One source, or the administrator, that names an address in a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Named {
+    /// The table.
+    pub table: TableName,
+    /// What is done with sources in it.
+    pub action: Action,
+    /// `manual`, `overload`, `config`, or the name of a source.
+    pub origin: String,
+    /// Its most specific entry that covers the address.
+    pub entry: String,
+    /// Since when it says so; after a restart since the copy it began with.
+    pub since: Timestamp,
+    /// Whether this is the entry that decides for the table.
+    pub decides: bool,
+    /// What the source tells who is on it.
+    pub messages: Vec<String>,
+}
+
+/// The answer of `mailgate lists explain ADDRESS`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The address asked for, IPv4 out of its IPv6 mapping.
+    pub address: IpAddr,
+    /// What the tables do with it; `None` when none holds it.
+    pub action: Option<Action>,
+    /// Why, in one sentence.
+    pub why: String,
+    /// Who names it.
+    pub named: Vec<Named>,
 }
 
 /// A row of `mailgate bgp summary`.

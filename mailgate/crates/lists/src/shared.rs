@@ -1,17 +1,20 @@
 //! What the tasks of the station share: the tables, how the sources are, who has to wake up.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mailgate_model::{Clock, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::Error;
 use crate::admit::{Desk, Gate, Guarded, Protected};
 use crate::manual::Record;
 use crate::merge::{Merged, Origin, SOURCES, TableIndex};
+use crate::notes::{Notes, clean, rendered};
 use crate::rows::{BgpRow, SourceState};
+use crate::source::Order;
 
 /// Held by [`Lists`](crate::Lists) and by every task.
 pub(crate) struct Shared {
@@ -65,6 +68,8 @@ pub(crate) struct Saved {
 pub(crate) struct Status {
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// The tables it may fill.
+    pub(crate) tables: Vec<TableIndex>,
     pub(crate) state: SourceState,
     /// What it may bring, and what became of it.
     pub(crate) gate: Gate,
@@ -73,18 +78,90 @@ pub(crate) struct Status {
     pub(crate) problems: Vec<String>,
     pub(crate) last_change: Option<Timestamp>,
     pub(crate) error: Option<String>,
+    /// What is wrong with a part of the last list.
+    pub(crate) partly: Option<String>,
+    /// Why there is no copy of the last list on disk.
+    pub(crate) copy_error: Option<String>,
+    pub(crate) last_success: Option<Timestamp>,
+    /// The last failure, also when it is over.
+    pub(crate) last_failure: Option<(Timestamp, String)>,
+    pub(crate) next_run: Option<Timestamp>,
+    /// Bytes of the last list, unpacked.
+    pub(crate) bytes: u64,
+    pub(crate) etag: Option<String>,
+    pub(crate) format: Option<crate::Format>,
+    /// Where it comes from.
+    pub(crate) from: String,
+    pub(crate) voice: Voice,
+    /// Takes orders, where the source can.
+    pub(crate) orders: Option<mpsc::Sender<Order>>,
+}
+
+/// What those on a list are told.
+#[derive(Debug, Default)]
+pub(crate) struct Voice {
+    /// What the configuration says.
+    pub(crate) configured: Option<String>,
+    /// What the list says of all.
+    pub(crate) told: Option<String>,
+    /// What it says of single entries.
+    pub(crate) notes: Notes,
+}
+
+impl Voice {
+    /// What one address is told; nothing twice.
+    pub(crate) fn messages(&self, address: IpAddr) -> Vec<String> {
+        let notes: Vec<String> =
+            self.notes.of(address).into_iter().map(|note| rendered(note, address)).collect();
+        let told = self.told.as_deref().map(|told| rendered(told, address));
+        let mut messages = match &self.configured {
+            Some(text) => {
+                let said: Vec<&str> = told.iter().chain(&notes).map(String::as_str).collect();
+                vec![rendered(&text.replace("%N", &said.join(", ").replace('%', "%%")), address)]
+            }
+            None if notes.is_empty() => told.into_iter().collect(),
+            None => notes,
+        };
+        messages.iter_mut().for_each(|message| *message = clean(message));
+        messages.retain(|message| !message.is_empty());
+        messages
+    }
 }
 
 /// What a source is, with what only its kind knows.
 pub(crate) enum Kind {
     Bgp(Box<BgpRow>),
-    File,
+    /// What is read from this machine's disk, and therefore waited for at the start.
+    Local(&'static str),
+    /// What comes from elsewhere.
+    Remote(&'static str),
 }
 
 impl Status {
     pub(crate) fn new(name: String, kind: Kind, gate: Gate) -> Self {
         let state = SourceState::Waiting;
-        Self { name, kind, state, gate, refused: 0, problems: Vec::new(), last_change: None, error: None }
+        Self {
+            name,
+            kind,
+            tables: Vec::new(),
+            state,
+            gate,
+            refused: 0,
+            problems: Vec::new(),
+            last_change: None,
+            error: None,
+            partly: None,
+            copy_error: None,
+            last_success: None,
+            last_failure: None,
+            next_run: None,
+            bytes: 0,
+            etag: None,
+            format: None,
+            from: String::new(),
+            voice: Voice::default(),
+            orders: None,
+        }
     }
 }
 
@@ -92,7 +169,7 @@ impl State {
     /// Whether a file has not yet been looked at: until then the edge is told nothing, so that a restart does
     /// not empty the kernel's tables for a moment. Peers are not waited for; they may never come.
     pub(crate) fn is_loading(&self) -> bool {
-        self.sources.iter().any(|s| matches!(s.kind, Kind::File) && s.state == SourceState::Waiting)
+        self.sources.iter().any(|s| matches!(s.kind, Kind::Local(_)) && s.state == SourceState::Waiting)
     }
 
     /// Whether `asked` more entries fit.

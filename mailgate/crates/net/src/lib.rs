@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod dial;
 mod error;
+pub mod http;
 mod resolver;
 mod serve;
 mod signed;

@@ -21,6 +21,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::{Error, Stream, TlsConfig};
 use certificates::Certificates;
 pub use client::PeerCertificate;
+pub(crate) use client::server_name;
 
 /// How long a peer may take for the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);

@@ -18,7 +18,6 @@ pub(crate) enum Told {
     /// What the feed says now.
     Fresh,
     /// What it said before a restart and was taken then: nothing about it is new.
-    #[allow(dead_code, reason = "for sources that keep a copy")]
     Kept,
     /// What it said before, after something else has changed: judged anew, but not for its pace.
     Again,

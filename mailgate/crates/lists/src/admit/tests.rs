@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::reopen::tick;
 use super::*;
 use crate::Config;
-use crate::format::cidr;
+use crate::format;
 use crate::merge::SOURCES;
 use crate::shared::{Kind, Shared, Status};
 
@@ -32,8 +32,9 @@ impl Bench {
         assert_eq!(config.problems(), [""; 0]);
         let now = Timestamp::from_secs(1_000_000);
         let merged = Merged::new(config.tables(), config.entries_limit, now);
-        let status =
-            |source: &SourceConfig| Status::new(source.name(), Kind::File, Gate::new(source, &merged));
+        let status = |source: &SourceConfig| {
+            Status::new(source.name(), Kind::Local("file"), Gate::new(source, &merged))
+        };
         let statuses = config.sources().iter().map(status).collect();
         let clock = Arc::new(ManualClock::at(now));
         Self { shared: Shared::new(merged, config.protected(), statuses, clock, "counts".into()), now }
@@ -67,7 +68,7 @@ impl Bench {
 
     fn offers_all(&self, texts: &[(&str, &str)], told: Told) -> Result<bool, String> {
         let most = self.shared.lock().sources[0].gate.max_entries();
-        let set = |text: &str| cidr::parse("x", text.as_bytes(), most).set;
+        let set = |text: &str| format::parse(format::Format::Plain, "x", text.as_bytes(), most).set;
         let sets = texts.iter().map(|(table, text)| (self.table(table), set(text))).collect();
         let mut state = self.shared.lock();
         let offered = offer_sets(&mut state, FEED, sets, told, self.now);

@@ -1,24 +1,40 @@
-//! `kind = "file"`.
+//! `kind = "file"` and `kind = "directory"`.
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use super::Admission;
+use super::keys::source_config;
 use crate::TableName;
 
-/// A file with one address or prefix per line.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileConfig {
-    /// What `lists show` calls it. Default: the path. Example: `"spamhaus"`.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// The file. Example: `"/etc/mailgate/block.txt"`.
-    pub path: PathBuf,
-    /// The table it fills. Example: `"block"`.
-    pub table: TableName,
-    /// What it may bring.
-    #[serde(default)]
-    pub admission: Admission,
+source_config! {
+    /// A file. It is read anew within a second of its change.
+    pub struct FileConfig (called |config| config.path.display().to_string()) {
+        /// The file. Example: `"/etc/mailgate/block.txt"`.
+        pub path: PathBuf,
+    }
+}
+
+source_config! {
+    /// All files of a folder, as one list. Files whose names begin with `.` or end with `~`, `.new` or `.tmp` are not read.
+    pub struct DirectoryConfig (called |config| config.path.display().to_string()) {
+        /// The folder. Example: `"/etc/mailgate/block.d"`.
+        pub path: PathBuf,
+    }
+}
+
+impl FileConfig {
+    /// A file that fills a table.
+    #[must_use]
+    pub fn new(path: PathBuf, table: TableName) -> Self {
+        Self {
+            name: None,
+            table: Some(table),
+            action: None,
+            format: crate::Format::Auto,
+            message: None,
+            min_entries: None,
+            expire_after: None,
+            admission: super::Admission::default(),
+            path,
+        }
+    }
 }

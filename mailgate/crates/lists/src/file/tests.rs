@@ -1,14 +1,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailgate_model::{Clock, ManualClock, Timestamp};
 use mailgate_net::SystemClock;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Admission, Config, SourceConfig};
-use crate::rows::SourceRow;
+use crate::config::{Config, DirectoryConfig, FileConfig, SourceConfig};
+use crate::rows::{SourceRow, SourceState};
+use crate::source::POLL;
 use crate::{Change, Lists, TableName};
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -23,17 +26,16 @@ struct Station {
 
 impl Station {
     fn start(files: &[PathBuf], state: &Path, clock: Arc<dyn Clock>) -> Self {
-        let shutdown = CancellationToken::new();
         let source = |path: &PathBuf| {
             let table = TableName::parse("block").unwrap();
-            SourceConfig::File(FileConfig {
-                name: None,
-                path: path.clone(),
-                table,
-                admission: Admission::default(),
-            })
+            SourceConfig::File(FileConfig::new(path.clone(), table))
         };
         let config = Config { source: files.iter().map(source).collect(), ..Config::default() };
+        Self::of(config, state, clock)
+    }
+
+    fn of(config: Config, state: &Path, clock: Arc<dyn Clock>) -> Self {
+        let shutdown = CancellationToken::new();
         let (lists, changes) = Lists::start(config, state, clock, shutdown.clone()).unwrap();
         Self { lists, changes, told: BTreeSet::new(), _stop: shutdown.drop_guard() }
     }
@@ -199,7 +201,11 @@ async fn an_error_page_in_place_of_the_list_keeps_the_last_good_set_and_an_empty
     let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
     assert_eq!(row.entries, 1);
     let said = row.error.unwrap();
-    assert!(said.starts_with("no line of 2 can be read, first: "), "{said}");
+    assert_eq!(said, "found an HTML or XML page, expected a list");
+    // A page of plain text says that its lines are none.
+    fs::write(&path, "Service unavailable\nTry later\n").unwrap();
+    let said = "no line of 2 can be read, first: ";
+    station.sees("the page", |row| row.error.as_ref().is_some_and(|error| error.starts_with(said))).await;
     fs::write(&path, "# nobody today\n").unwrap();
     station.told(&[]).await;
     station.sees("the recovery", |row| row.state == SourceState::Good).await;
@@ -215,7 +221,86 @@ async fn a_download_that_failed_and_left_nothing_keeps_the_last_good_set() {
     fs::write(&path, "").unwrap();
     let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
     assert_eq!(row.entries, 1);
-    assert!(row.error.unwrap().starts_with("found a file of no octet"));
+    assert!(row.error.unwrap().starts_with("found a list of no octet"));
     fs::write(&path, "192.0.2.2\n").unwrap();
     station.told(&["192.0.2.2/32"]).await;
+}
+
+fn folder_config(path: &Path) -> Config {
+    let text = format!("[[source]]\nkind = \"directory\"\npath = {path:?}\ntable = \"block\"\n");
+    let config: Config = toml::from_str(&text).unwrap();
+    assert!(matches!(&config.source[..], [SourceConfig::Directory(DirectoryConfig { .. })]));
+    config
+}
+
+#[tokio::test]
+async fn the_files_of_a_folder_are_one_list_and_changes_act_at_once() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("a.txt"), "192.0.2.1\n").unwrap();
+    fs::write(at("b.json"), "{\"cidr\":\"198.51.100.0/24\",\"sblid\":\"SBL7\"}\n").unwrap();
+    fs::write(at(".hidden"), "203.0.113.1\n").unwrap();
+    fs::write(at("c.txt~"), "203.0.113.2\n").unwrap();
+    let mut station = Station::of(folder_config(folder.path()), state.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32", "198.51.100.0/24"]).await;
+    let told = station.lists.messages("198.51.100.9".parse().unwrap()).await.unwrap();
+    assert_eq!(told, [(TableName::parse("block").unwrap(), "SBL7".to_owned())]);
+
+    fs::write(at("c.txt"), "192.0.2.3\n").unwrap();
+    station.told(&["192.0.2.1/32", "198.51.100.0/24", "192.0.2.3/32"]).await;
+    fs::remove_file(at("a.txt")).unwrap();
+    station.told(&["198.51.100.0/24", "192.0.2.3/32"]).await;
+
+    // One file that is no list takes nothing away, neither its own nor the others' entries.
+    fs::write(at("b.json"), "<!doctype html><h1>Oops</h1>\n").unwrap();
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 2);
+    assert!(row.error.unwrap().contains("b.json: found an HTML or XML page"));
+}
+
+#[tokio::test]
+async fn packed_files_are_read_as_they_are() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("block.txt.gz");
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    io::Write::write_all(&mut packer, b"192.0.2.1\n192.0.2.2\n").unwrap();
+    let packed = packer.finish().unwrap();
+    fs::write(&path, &packed).unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), state.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32", "192.0.2.2/32"]).await;
+    fs::write(&path, &packed[..packed.len() - 9]).unwrap();
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 2);
+    assert!(row.error.unwrap().contains("cut off"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_at_the_next_start_counts_as_its_copy_has_it() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("block.txt");
+    fs::write(&path, "192.0.2.1\n").unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), state.path(), Arc::new(SystemClock));
+    station.told(&["192.0.2.1/32"]).await;
+    until_copied(state.path()).await;
+    drop(station);
+    fs::remove_file(&path).unwrap();
+    let mut station = Station::start(std::slice::from_ref(&path), state.path(), Arc::new(SystemClock));
+    assert_eq!(station.batch().await, ["192.0.2.1/32".to_owned()].into(), "the first message has it");
+    let row = station.sees("the failure", |row| row.state == SourceState::Failed).await;
+    assert_eq!(row.entries, 1);
+}
+
+/// The copy is written after the tables have changed.
+async fn until_copied(state: &Path) {
+    let folder = state.join("lists/copies");
+    let look = async {
+        loop {
+            let found = fs::read_dir(&folder).into_iter().flatten().flatten();
+            if found.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(".copy")) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("a copy is written");
 }

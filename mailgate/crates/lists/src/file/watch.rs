@@ -9,23 +9,54 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-/// Watches the folders of the files, because editors replace files; `None` when the system cannot, and then
-/// looking has to do.
-pub(super) fn start(files: &[(PathBuf, Arc<Notify>)]) -> Option<RecommendedWatcher> {
+/// What is watched.
+pub(crate) enum Watched {
+    /// One file; its folder is watched, because editors replace files.
+    File(PathBuf),
+    /// Everything in a folder.
+    Folder(PathBuf),
+}
+
+impl Watched {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::File(path) => match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            },
+            Self::Folder(path) => path,
+        }
+    }
+
+    /// The name that matters; `None` when all do.
+    fn name(&self) -> Option<OsString> {
+        match self {
+            Self::File(path) => Some(path.file_name().unwrap_or_default().to_owned()),
+            Self::Folder(_) => None,
+        }
+    }
+}
+
+/// Watches; `None` when there is nothing to watch or the system cannot, and then looking has to do.
+pub(crate) fn start(files: &[(Watched, Arc<Notify>)]) -> Option<RecommendedWatcher> {
     if files.is_empty() {
         return None;
     }
-    let names: Vec<(OsString, Arc<Notify>)> = files
+    let names: Vec<(PathBuf, Option<OsString>, Arc<Notify>)> = files
         .iter()
-        .filter_map(|(path, wake)| Some((path.file_name()?.to_owned(), Arc::clone(wake))))
+        .map(|(watched, wake)| (watched.folder().to_owned(), watched.name(), Arc::clone(wake)))
         .collect();
     let told = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
         if !is_complete(event.kind) {
             return;
         }
-        for (name, wake) in &names {
-            if event.paths.iter().any(|path| path.file_name() == Some(name)) {
+        for (folder, name, wake) in &names {
+            let is_it = |path: &PathBuf| match name {
+                Some(name) => path.file_name() == Some(name),
+                None => path.parent() == Some(folder),
+            };
+            if event.paths.iter().any(is_it) {
                 wake.notify_one();
             }
         }
@@ -40,7 +71,7 @@ pub(super) fn start(files: &[(PathBuf, Arc<Notify>)]) -> Option<RecommendedWatch
             return None;
         }
     };
-    for folder in files.iter().map(|(path, _)| folder(path)).collect::<BTreeSet<_>>() {
+    for folder in files.iter().map(|(watched, _)| watched.folder()).collect::<BTreeSet<_>>() {
         if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             failed(error, folder);
         }
@@ -56,11 +87,4 @@ fn is_complete(kind: EventKind) -> bool {
             | EventKind::Modify(ModifyKind::Name(_))
             | EventKind::Remove(_)
     )
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }

@@ -1,26 +1,13 @@
-//! One address or prefix per line, `#` or `;` begins a comment, `!` makes a hole.
+//! One address, prefix or range per line, `#` or `;` begins a comment, `!` makes a hole.
 
 use ipnet::IpNet;
 
-use crate::prefix::{PrefixSet, Sense, parse_bytes};
+use super::{Collector, Span, lines};
+use crate::prefix::{Sense, parse_bytes};
 use crate::table::Entry;
 
 /// Broken lines that are described; the others are only counted.
 pub(crate) const PROBLEMS_SHOWN: usize = 20;
-
-/// A byte order mark, which some editors put first.
-const BOM: &[u8] = b"\xef\xbb\xbf";
-
-/// What a text holds.
-#[derive(Debug, Default)]
-pub(crate) struct Parsed {
-    /// Sorted, without duplicates.
-    pub(crate) set: PrefixSet,
-    /// Lines that could not be read.
-    pub(crate) refused: usize,
-    /// The first of them, `name:line: found …, expected …`.
-    pub(crate) problems: Vec<String>,
-}
 
 /// What a list holds, for those who hand it to `Lists::replace`.
 #[derive(Debug, Clone, Default)]
@@ -45,24 +32,43 @@ pub fn parse_list(name: &str, text: &[u8]) -> List {
     List { refused, problems, ..list }
 }
 
-/// Reads a whole text; `name` is what problems call it.
-/// No more than `most` entries are kept, and then nothing is read any more.
-pub(crate) fn parse(name: &str, text: &[u8], most: usize) -> Parsed {
-    let mut set = PrefixSet::limited(most);
-    let (refused, problems) = each_line(name, text, |sense, prefix| {
-        set.push(prefix, sense);
-        !set.is_overfull()
-    });
-    set.sort();
-    Parsed { set, refused, problems }
+/// Reads a whole text; ranges `a-b` too, which commands do not take.
+pub(super) fn read(text: &[u8], collector: &mut Collector<'_>) {
+    for (number, line) in lines(text) {
+        if collector.is_full() {
+            break;
+        }
+        let entry = without_comment(line);
+        if entry.is_empty() {
+            continue;
+        }
+        match parse_bytes(entry) {
+            Ok((sense, prefix)) => collector.entry(sense, prefix, None),
+            Err(_) if entry.contains(&b'-') => match ranged(entry) {
+                Ok((sense, span)) => collector.span(sense, span, None),
+                Err(said) => collector.problem(number, &said),
+            },
+            Err(said) => collector.problem(number, &said),
+        }
+    }
+}
+
+fn ranged(entry: &[u8]) -> Result<(Sense, Span), String> {
+    match entry.strip_prefix(b"!") {
+        Some(rest) => Ok((Sense::Hole, Span::parse(rest)?)),
+        None => Ok((Sense::Listed, Span::parse(entry)?)),
+    }
+}
+
+fn without_comment(line: &[u8]) -> &[u8] {
+    line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default().trim_ascii()
 }
 
 /// Tells every entry until `told` wants no more, and returns how many lines could not be read, with the first of them.
 fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet) -> bool) -> (usize, Vec<String>) {
     let (mut refused, mut problems) = (0, Vec::new());
-    let text = text.strip_prefix(BOM).unwrap_or(text);
-    for (number, line) in (1_u64..).zip(text.split(|byte| *byte == b'\n')) {
-        let entry = line.split(|byte| matches!(byte, b'#' | b';')).next().unwrap_or_default().trim_ascii();
+    for (number, line) in lines(super::without_bom(text)) {
+        let entry = without_comment(line);
         if entry.is_empty() {
             continue;
         }
@@ -84,8 +90,13 @@ fn each_line(name: &str, text: &[u8], mut told: impl FnMut(Sense, IpNet) -> bool
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::{Format, Parsed};
     use super::*;
     use crate::prefix::{Key as _, Packed as _};
+
+    fn parse(name: &str, text: &[u8], most: usize) -> Parsed {
+        super::super::parse(Format::Plain, name, text, most)
+    }
 
     fn read(text: &str) -> Vec<String> {
         let set = parse("list", text.as_bytes(), 100).set;

@@ -29,7 +29,7 @@ pub(super) fn origin(state: &State, name: &str) -> Option<Origin> {
     (SOURCES..).zip(&state.sources).find(|(_, source)| source.name == name).map(|(origin, _)| origin)
 }
 
-fn origin_name(state: &State, origin: Origin) -> String {
+pub(super) fn origin_name(state: &State, origin: Origin) -> String {
     match origin {
         MANUAL => "manual".to_owned(),
         OVERLOAD => "overload".to_owned(),
@@ -114,15 +114,18 @@ pub(super) fn sources(state: &State, now: Timestamp) -> Vec<SourceRow> {
 }
 
 fn source(state: &State, origin: Origin, source: &Status, now: Timestamp) -> SourceRow {
-    let tables = 0..TableIndex::try_from(state.merged.tables().count()).unwrap_or(TableIndex::MAX);
+    let names: Vec<&TableName> = state.merged.tables().map(|(name, ..)| name).collect();
+    let tables = 0..TableIndex::try_from(names.len()).unwrap_or(TableIndex::MAX);
     let entries = tables.map(|table| state.merged.count(table, origin)).sum();
     let admission = source.gate.row(entries, now);
     SourceRow {
         name: source.name.clone(),
         kind: match source.kind {
             Kind::Bgp(_) => "bgp",
-            Kind::File => "file",
+            Kind::Local(kind) | Kind::Remote(kind) => kind,
         },
+        tables: source.tables.iter().filter_map(|at| names.get(usize::from(*at)).copied().cloned()).collect(),
+        from: source.from.clone(),
         state: match (source.state, admission.state) {
             (SourceState::Good, AdmissionState::Frozen) => SourceState::Frozen,
             (SourceState::Good, AdmissionState::Observing) => SourceState::Observing,
@@ -132,7 +135,15 @@ fn source(state: &State, origin: Origin, source: &Status, now: Timestamp) -> Sou
         refused: source.refused + source.gate.refused(),
         problems: source.problems.clone(),
         last_change: source.last_change,
-        error: source.error.clone().or_else(|| admission.why.clone()),
+        error: source.error.clone().or_else(|| source.partly.clone()).or_else(|| admission.why.clone()),
+        last_success: source.last_success,
+        last_failure: source.last_failure.as_ref().map(|(at, _)| *at),
+        last_error: source.last_failure.as_ref().map(|(_, said)| said.clone()),
+        next_run: source.next_run,
+        bytes: source.bytes,
+        format: source.format,
+        etag: source.etag.clone(),
+        copy_error: source.copy_error.clone(),
         admission,
     }
 }

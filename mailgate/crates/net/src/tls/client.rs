@@ -79,7 +79,7 @@ impl Judgement {
 }
 
 /// The name for SNI; the peer's address when the name is none.
-pub(super) fn server_name(name: &str, tcp: &TcpStream) -> io::Result<ServerName<'static>> {
+pub(crate) fn server_name(name: &str, tcp: &TcpStream) -> io::Result<ServerName<'static>> {
     match ServerName::try_from(name.trim_end_matches('.').to_owned()) {
         Ok(name) => Ok(name),
         Err(_) => Ok(ServerName::IpAddress(tcp.peer_addr()?.ip().into())),

@@ -1,0 +1,84 @@
+//! Lists behind URLs.
+
+use std::time::Duration;
+
+use mailgate_net::http::{Answer, Document, Http, HttpError, Wanted};
+
+use crate::config::UrlConfig;
+use crate::file::off_runtime;
+use crate::format::Format;
+use crate::source::{Bounds, Failure, Fetched, Look, Reading, Source, Validators};
+
+/// One URL.
+pub(crate) struct UrlSource {
+    http: Http,
+    wanted: Wanted,
+    format: Format,
+    bounds: Bounds,
+}
+
+impl UrlSource {
+    pub(crate) fn new(http: Http, config: &UrlConfig, most: usize) -> Self {
+        let wanted = Wanted {
+            url: config.url.clone(),
+            limit: config.sent_limit,
+            timeout: config.timeout.duration(),
+            ca_file: config.ca_file.clone(),
+            ..Wanted::default()
+        };
+        let bounds = Bounds { bytes: config.size_limit, entries: most };
+        Self { http, wanted, format: config.format, bounds }
+    }
+
+    /// One of the lists of a spamd.conf.
+    pub(crate) fn of_spamd(http: Http, url: String, sent: u64, bounds: Bounds, timeout: Duration) -> Self {
+        let wanted = Wanted { url, limit: sent, timeout, ..Wanted::default() };
+        Self { http, wanted, format: Format::Spamd, bounds }
+    }
+}
+
+impl Source for UrlSource {
+    fn place(&self) -> String {
+        self.wanted.url.clone()
+    }
+
+    async fn look(&self) -> Option<Look> {
+        None
+    }
+
+    async fn fetch(&mut self, known: &Validators) -> Result<Fetched, Failure> {
+        let wanted =
+            Wanted { etag: known.etag.clone(), modified: known.modified.clone(), ..self.wanted.clone() };
+        let document = match self.http.fetch(&wanted).await {
+            Ok(Answer::Unchanged) => return Ok(Fetched::Same),
+            Ok(Answer::Document(document)) => document,
+            Err(error) => return Err(failure(error)),
+        };
+        let (format, bounds, url) = (self.format, self.bounds, self.wanted.url.clone());
+        let reading = off_runtime(move || read(document, format, &url, bounds)).await?;
+        Ok(Fetched::New(Box::new(reading)))
+    }
+}
+
+fn failure(error: HttpError) -> Failure {
+    let retry_after = match &error {
+        HttpError::Status { retry_after, .. } => retry_after.map(Duration::from_secs),
+        _ => None,
+    };
+    Failure { said: error.to_string(), is_content: false, retry_after }
+}
+
+fn read(document: Document, format: Format, url: &str, bounds: Bounds) -> Result<Reading, Failure> {
+    if !matches!(document.encoding.as_str(), "" | "identity" | "gzip" | "x-gzip" | "zstd") {
+        let found = crate::prefix::quoted(document.encoding.as_bytes());
+        return Err(Failure::content(format!("found content encoding {found}, expected gzip or zstd")));
+    }
+    let kind = document.kind.split(';').next().unwrap_or_default().trim();
+    if matches!(kind, "text/html" | "application/xhtml+xml") {
+        return Err(Failure::content("found an HTML or XML page, expected a list"));
+    }
+    // Only the path names the list in reports; what stands after `?` may be a key.
+    let name = url.split('?').next().unwrap_or(url);
+    let reading = Reading::of(format, name, document.body, bounds)?;
+    Ok(Reading { validators: Validators { etag: document.etag, modified: document.modified }, ..reading })
+}
