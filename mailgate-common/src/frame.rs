@@ -1,5 +1,8 @@
 //! Reading a frame, whoever holds it: the kernel's packet memory, a slice in a test or in a fuzz target.
 
+use crate::packet::{self, Packet};
+use crate::reason::Reason;
+
 /// Bytes of one frame, from the Ethernet header on. Whatever lies beyond the end is none.
 pub trait Frame {
     /// The byte at `at`.
@@ -12,6 +15,17 @@ pub trait Frame {
     fn be64(&self, at: usize) -> Option<u64>;
     /// Two bytes at `at`, in their order.
     fn pair(&self, at: usize) -> Option<[u8; 2]>;
+    /// What [`crate::packet::ipv6`] reads; where that is to be a function of its own, another way to it.
+    ///
+    /// # Errors
+    /// As [`crate::packet::read`].
+    #[inline(always)]
+    fn ipv6(&self, packet: &mut Packet, network: usize) -> Result<(), Reason>
+    where
+        Self: Sized,
+    {
+        packet::ipv6(self, packet, network)
+    }
     /// The same place, below 16 KiB; where the kernel's verifier has to be shown that it is.
     #[inline(always)]
     fn place(&self, at: usize) -> usize {

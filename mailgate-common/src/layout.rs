@@ -20,6 +20,12 @@ pub trait Lines {
     fn line(&self, index: u32) -> Option<Self::Line>;
 }
 
+/// Words of a chunk, 1 MiB: the kernel holds a generation in as many arrays of this size as it takes. Arrays that are all of
+/// one size it looks into without a call, which is a fifth of what a lookup costs.
+pub const CHUNK_WORDS: u32 = 1 << 17;
+/// Chunks of a generation at most.
+pub const CHUNKS: u32 = 1 << 12;
+
 /// Words of the header.
 pub mod header {
     /// Version of the layout; anything else is an empty generation.

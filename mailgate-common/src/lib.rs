@@ -35,7 +35,7 @@ pub use decide::{Action, Decision, decide, drops_by_default};
 pub use event::Event;
 pub use frame::Frame;
 pub use judge::{Act, Ruling, WayBack, World, judge, judge_frame, unread};
-pub use layout::{Geometry, Line, Lines, header, is_generation, table_set};
+pub use layout::{CHUNK_WORDS, CHUNKS, Geometry, Line, Lines, header, is_generation, table_set};
 pub use lookup4::{
     BUCKET_BITS_MAX, BUCKET_BITS_MIN, BUCKET_WORDS, BUCKETS_PER_LINE, BY_SLOT, Buckets4, CHOICES, GATE_BASE,
     GATE_LINES, Key4, Kind4, L1_BASE, L1_LINES, LINE_WORDS, OPEN_BASE, SPILLED, STASH_WORD, STASH_WORDS,

@@ -133,7 +133,9 @@ pub fn find6<M: Lines>(memory: &M, first: M::Line, key: &Key6) -> Option<u32> {
 }
 
 /// The set of tables that hold an address (two halves in host order).
-#[inline(always)]
+// In the kernel a function of its own, as `ipv6` of `packet.rs`.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
 pub fn lookup6<M: Lines>(memory: &M, high: u64, low: u64) -> u64 {
     let Some(first) = memory.line(0) else { return 0 };
     let mut lengths = first.word(header::LENGTHS);

@@ -193,7 +193,7 @@ pub fn read<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), Reason> {
     packet.payload = 0;
     match kind {
         IPV4 => ipv4(frame, packet, at),
-        IPV6 => ipv6(frame, packet, at),
+        IPV6 => frame.ipv6(packet, at),
         _ => Err(Reason::NotIp),
     }
 }
@@ -223,8 +223,12 @@ fn ipv4<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), 
     transport(frame, packet, network + header, protocol, fragment, length - header as u16)
 }
 
+/// Reads an IPv6 packet whose header begins at `network`.
+///
+/// # Errors
+/// As [`read`].
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), Reason> {
+pub fn ipv6<F: Frame>(frame: &F, packet: &mut Packet, network: usize) -> Result<(), Reason> {
     packet.destination.low = frame.be64(network + 32).ok_or(Reason::Short)?;
     packet.destination.high = frame.be64(network + 24).ok_or(Reason::Short)?;
     packet.source.low = frame.be64(network + 16).ok_or(Reason::Short)?;

@@ -24,16 +24,37 @@ pub const WORDS: u32 = 32;
 /// Slots of tables and rules.
 pub const SLOTS: u32 = 2;
 
-/// The word of [`SLOT`]: the slot in the lowest bit; above it, when not 0, the time (nanoseconds of the monotonic
-/// clock) after which the other slot is in force. So a change that nobody confirms takes itself back, daemon or no.
-#[must_use]
-pub const fn slot_word(slot: u32, deadline: u64) -> u64 {
-    deadline << 1 | (slot & 1) as u64
+/// The latest time that [`slot_word`] has room for.
+pub const LATEST: u64 = u64::MAX >> 2;
+
+/// Which of the two slots packets meet: 0 or 1 each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slots {
+    /// Of the rules.
+    pub rules: u32,
+    /// Of the tables of both families.
+    pub tables: u32,
 }
 
-/// The slot in force at a time, which is only asked for when there is a deadline.
+/// The word of [`SLOT`]: the slot of the rules in the lowest bit, that of the tables in the next one; above them, when not
+/// 0, the time (nanoseconds of the monotonic clock) after which the other rules are in force. So a change that nobody
+/// confirms takes itself back, daemon or no.
+#[must_use]
+pub const fn slot_word(slots: Slots, deadline: u64) -> u64 {
+    deadline << 2 | ((slots.tables & 1) << 1 | slots.rules & 1) as u64
+}
+
+/// The time in a word of [`SLOT`]; 0 when there is none.
+#[must_use]
 #[inline(always)]
-pub fn slot(word: u64, now: impl FnOnce() -> u64) -> u32 {
-    let (slot, deadline) = ((word & 1) as u32, word >> 1);
-    if deadline != 0 && now() >= deadline { slot ^ 1 } else { slot }
+pub const fn deadline(word: u64) -> u64 {
+    word >> 2
+}
+
+/// The slots in force at a time, which is only asked for when there is a deadline.
+#[inline(always)]
+pub fn slots(word: u64, now: impl FnOnce() -> u64) -> Slots {
+    let (rules, tables) = ((word & 1) as u32, (word >> 1 & 1) as u32);
+    let deadline = deadline(word);
+    Slots { rules: if deadline != 0 && now() >= deadline { rules ^ 1 } else { rules }, tables }
 }

@@ -12,6 +12,8 @@ use mailgate_common::answer::{
 use mailgate_common::packet::{TCP, read};
 use mailgate_common::{Address, Family, Frame, Packet};
 
+use crate::frame;
+
 /// One value: [`setting`].
 #[btf_map]
 pub static ANSWER: Array<setting::Words, 1> = Array::new();
@@ -113,62 +115,46 @@ impl Settings {
 /// The frame, before it is rewritten.
 struct Incoming<'a>(&'a XdpContext);
 
-/// `T` at `at`, as it lies in the frame.
-#[inline(always)]
-fn load<T: Copy>(ctx: &XdpContext, at: usize) -> Option<T> {
-    // SAFETY: the kernel gives a valid context. Volatile: each access finds beginning and end of the frame anew, else the
-    // compiler takes one check for another, which the verifier cannot follow.
-    let (data, end) = unsafe {
-        ((&raw const (*ctx.ctx).data).read_volatile(), (&raw const (*ctx.ctx).data_end).read_volatile())
-    };
-    let from = data as usize + at;
-    if from + size_of::<T>() > end as usize {
-        return None;
-    }
-    // SAFETY: the line above keeps the access inside the frame; nothing in a frame is aligned.
-    Some(unsafe { (from as *const T).read_unaligned() })
-}
-
 impl Frame for Incoming<'_> {
     #[inline(always)]
     fn byte(&self, at: usize) -> Option<u8> {
-        load(self.0, at)
+        frame::read(self.0, at)
     }
 
     #[inline(always)]
     fn be16(&self, at: usize) -> Option<u16> {
-        load(self.0, at).map(u16::from_be)
+        frame::read(self.0, at).map(u16::from_be)
     }
 
     #[inline(always)]
     fn be32(&self, at: usize) -> Option<u32> {
-        load(self.0, at).map(u32::from_be)
+        frame::read(self.0, at).map(u32::from_be)
     }
 
     #[inline(always)]
     fn be64(&self, at: usize) -> Option<u64> {
-        load(self.0, at).map(u64::from_be)
+        frame::read(self.0, at).map(u64::from_be)
     }
 
     #[inline(always)]
     fn pair(&self, at: usize) -> Option<[u8; 2]> {
-        load(self.0, at)
+        frame::read(self.0, at)
     }
 }
 
 /// The TCP segment in a frame that may be answered; none for everything else.
 #[inline(always)]
 pub fn segment(ctx: &XdpContext) -> Option<(Packet, Segment)> {
-    let frame = Incoming(ctx);
+    let incoming = Incoming(ctx);
     let mut packet = Packet::EMPTY;
-    read(&frame, &mut packet).ok()?;
+    read(&incoming, &mut packet).ok()?;
     // Both octets at once: the verifier learns nothing from a check of a single byte.
-    let [station, _] = frame.pair(0)?;
+    let [station, _] = incoming.pair(0)?;
     // A frame to a group of stations (lowest bit of the first octet) is not to us alone.
     if packet.protocol != TCP || !packet.transport_read || station & 1 != 0 || !may_answer(&packet) {
         return None;
     }
-    let segment = Segment::of(&frame, &packet)?;
+    let segment = Segment::of(&incoming, &packet)?;
     Some((packet, segment))
 }
 
@@ -236,7 +222,7 @@ pub fn write(ctx: &XdpContext, packet: &Packet, reply: &Reply, body: &Body) -> b
         Family::V4 => 20,
         Family::V6 => 40,
     };
-    let Some(link) = load::<[u16; LINK]>(ctx, 0) else { return false };
+    let Some(link) = frame::read::<[u16; LINK]>(ctx, 0) else { return false };
     if !resize(ctx, network as i64 + header as i64 + behind as i64) || !put_link(ctx, link) {
         return false;
     }

@@ -304,9 +304,9 @@ fn limits(rules: &Rules, slot: Slot, source: Address, port: u16) -> u64 {
     // What a socket came in by is not known to its callbacks: rules with an interface are refused where they are read.
     let facts = Facts::connection(port, 0);
     let set = if is_v4(source) {
-        slot.tables4().map_or(0, |tables| lookup4(&tables, source.v4()))
+        lookup4(&slot.tables4(), source.v4())
     } else {
-        slot.tables6().map_or(0, |tables| lookup6(&tables, source.high, source.low))
+        lookup6(&slot.tables6(), source.high, source.low)
     };
     limit_rules(rules, set, &facts)
 }

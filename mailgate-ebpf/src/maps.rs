@@ -6,28 +6,27 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{LruHashMap, PerCpuArray as LegacyPerCpuArray, ProgramArray, RingBuf, SockMap};
 use mailgate_common::ruleset::{self, RULESET_WORDS};
 use mailgate_common::{
-    LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PROGRAM_SLOTS, Packet, RULES, Reason, Ruling,
-    setting,
+    CHUNK_WORDS, CHUNKS, LINE_WORDS, LISTENER_SLOTS, Line, Lines, PAGE_WORDS, PROGRAM_SLOTS, Packet, RULES,
+    Reason, Ruling, setting,
 };
 
-/// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`: written through mmap, and of any size.
-const GENERATION_FLAGS: usize = 0x400 | 0x1000;
-/// `BPF_F_MMAPABLE`.
+/// `BPF_F_MMAPABLE`. Without `BPF_F_INNER_MAP`, though it would allow arrays of any size: those of one size the kernel
+/// looks into without a call.
 const MMAPABLE: usize = 0x400;
 const SLOTS: usize = setting::SLOTS as usize;
 
-/// An IPv4 generation; the size is that of the template only.
-pub type Generation4 = Array<[u64; LINE_WORDS as usize], 1, GENERATION_FLAGS>;
-/// An IPv6 generation; the size is that of the template only.
-pub type Generation6 = Array<[u64; PAGE_WORDS as usize], 1, GENERATION_FLAGS>;
-/// A ruleset. All are of one size, so the kernel looks the value up without a call.
+/// A part of a generation.
+pub type Chunk = Array<[u64; CHUNK_WORDS as usize], 1, MMAPABLE>;
+/// The chunks of both slots, those of one slot side by side.
+pub type Tables = ArrayOfMaps<Chunk, { SLOTS * CHUNKS as usize }>;
+/// A ruleset.
 pub type Ruleset = Array<[u64; RULESET_WORDS as usize], 1, MMAPABLE>;
 
 #[btf_map]
-pub static TABLES4: ArrayOfMaps<Generation4, SLOTS> = ArrayOfMaps::new();
+pub static TABLES4: ArrayOfMaps<Chunk, { SLOTS * CHUNKS as usize }> = ArrayOfMaps::new();
 
 #[btf_map]
-pub static TABLES6: ArrayOfMaps<Generation6, SLOTS> = ArrayOfMaps::new();
+pub static TABLES6: ArrayOfMaps<Chunk, { SLOTS * CHUNKS as usize }> = ArrayOfMaps::new();
 
 #[btf_map]
 pub static RULESETS: ArrayOfMaps<Ruleset, SLOTS> = ArrayOfMaps::new();
@@ -104,7 +103,11 @@ impl<const N: usize> Line for Words<N> {
 }
 
 /// Memory in lines of `N` words.
-pub struct Memory<const N: usize>(&'static Array<[u64; N], 1, GENERATION_FLAGS>);
+pub struct Memory<const N: usize> {
+    tables: &'static Tables,
+    /// The first chunk of the slot.
+    first: u32,
+}
 
 /// Memory of an IPv4 generation.
 pub type Memory4 = Memory<{ LINE_WORDS as usize }>;
@@ -130,13 +133,23 @@ impl<const N: usize> Lines for Memory<N> {
 
     #[inline(always)]
     fn line(&self, index: u32) -> Option<Self::Line> {
-        self.0.get_ptr(index).map(Words)
+        const {
+            assert!(CHUNK_WORDS % Self::WORDS == 0);
+        }
+        let lines = CHUNK_WORDS / Self::WORDS;
+        let (chunk, within) = (index / lines, index % lines);
+        if chunk >= CHUNKS {
+            return None;
+        }
+        let words = self.tables.get(self.first + chunk)?.get_ptr(0)?;
+        // SAFETY: a value is a chunk, and the line is inside it.
+        Some(Words(unsafe { words.cast::<[u64; N]>().add(within as usize) }))
     }
 }
 
-/// What a lookup sees: the tables and rules of one slot, chosen once.
+/// What a lookup sees: the tables and rules of their slots, chosen once.
 #[derive(Clone, Copy)]
-pub struct Slot(u32);
+pub struct Slot(setting::Slots);
 
 impl Slot {
     /// The one in force.
@@ -144,25 +157,25 @@ impl Slot {
     pub fn current() -> Self {
         let word = setting(setting::SLOT);
         // SAFETY: the helper has no preconditions.
-        Self(setting::slot(word, || unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }))
+        Self(setting::slots(word, || unsafe { aya_ebpf::helpers::bpf_ktime_get_ns() }))
     }
 
-    /// Its IPv4 generation.
+    /// The IPv4 generation, empty when there is none.
     #[inline(always)]
-    pub fn tables4(self) -> Option<Memory4> {
-        TABLES4.get(self.0).map(Memory)
+    pub fn tables4(self) -> Memory4 {
+        Memory { tables: &TABLES4, first: self.0.tables * CHUNKS }
     }
 
-    /// Its IPv6 generation.
+    /// The IPv6 generation, empty when there is none.
     #[inline(always)]
-    pub fn tables6(self) -> Option<Memory6> {
-        TABLES6.get(self.0).map(Memory)
+    pub fn tables6(self) -> Memory6 {
+        Memory { tables: &TABLES6, first: self.0.tables * CHUNKS }
     }
 
-    /// Its rules.
+    /// The rules.
     #[inline(always)]
     pub fn rules(self) -> Option<Rules> {
-        RULESETS.get(self.0)?.get_ptr(0).map(Rules)
+        RULESETS.get(self.0.rules)?.get_ptr(0).map(Rules)
     }
 }
 

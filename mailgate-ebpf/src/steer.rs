@@ -35,12 +35,12 @@ pub fn choose(ctx: &SkLookupContext) -> u32 {
     let (family, source, set) = match asked.family {
         AF_INET => {
             let source = Address::from_v4(u32::from_be(asked.remote_ip4));
-            (0, source, slot.tables4().map_or(0, |tables| lookup4(&tables, source.v4())))
+            (0, source, lookup4(&slot.tables4(), source.v4()))
         }
         AF_INET6 => {
             let [a, b, c, d] = asked.remote_ip6.map(|word| u32::from_be(word) as u64);
             let source = Address { high: a << 32 | b, low: c << 32 | d };
-            (1, source, slot.tables6().map_or(0, |tables| lookup6(&tables, source.high, source.low)))
+            (1, source, lookup6(&slot.tables6(), source.high, source.low))
         }
         _ => return SK_PASS,
     };

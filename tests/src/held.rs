@@ -112,7 +112,7 @@ pub fn polling(of: &Namespace, interface: &'static str) -> Result<OwnedFd> {
     })
 }
 
-/// One table of the action tarpit, with these prefixes.
+/// One table of the action tarpit, with these prefixes; `!` before one makes a hole.
 ///
 /// # Errors
 /// When one is none.
@@ -120,8 +120,14 @@ pub fn listed(prefixes: &[&str]) -> Result<Change> {
     let name = TableName::parse("block").map_err(|error| anyhow!("{error:?}"))?;
     let mut entries = Vec::new();
     for prefix in prefixes {
-        entries.push(Entry { prefix: prefix.parse()?, negated: false, expires: None });
+        let hole = prefix.strip_prefix('!');
+        entries.push(Entry {
+            prefix: hole.unwrap_or(prefix).parse()?,
+            negated: hole.is_some(),
+            expires: None,
+        });
     }
+    entries.sort_by_key(|entry| entry.prefix);
     let table = Table { name, action: Action::Tarpit, entries: Arc::new(entries) };
     Ok(Change::Reload(Snapshot { tables: vec![table] }))
 }

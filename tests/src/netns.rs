@@ -67,6 +67,15 @@ impl Namespace {
             .join(self.handle.as_raw_fd().to_string())
     }
 
+    /// Lays a cable to another namespace; both ends are still down.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn cable(&self, to: &Namespace, here: &str, there: &str) -> Result<()> {
+        let path = to.path();
+        self.ip(&format!("link add {here} type veth peer name {there} netns {}", path.display())).map(drop)
+    }
+
     /// Runs `job` inside; sockets it makes stay inside, wherever they are used.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use mailgate_common::{lookup4, lookup6};
 use crate::maps::Slot;
 
 /// An IPv6 address: two halves, each with its bytes in network order.
-type Address6 = [u64; 2];
+pub type Address6 = [u64; 2];
 
 #[map]
 pub static BENCH_TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
@@ -23,7 +23,7 @@ pub static BENCH_TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, BPF_F_NO
 static BENCH_HASH: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 
 #[map]
-static BENCH_TRIE6: LpmTrie<Address6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static BENCH_TRIE6: LpmTrie<Address6, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 #[map]
 static BENCH_HASH6: HashMap<Address6, u32> = HashMap::with_max_entries(1, 0);
@@ -84,7 +84,7 @@ fn found(hit: bool) -> u32 {
 
 #[inline(always)]
 fn ours(address: u32) -> u32 {
-    found(Slot::current().tables4().is_some_and(|memory| lookup4(&memory, address) != 0))
+    found(lookup4(&Slot::current().tables4(), address) != 0)
 }
 
 #[inline(always)]
@@ -101,7 +101,7 @@ fn hash(address: u32) -> u32 {
 #[inline(always)]
 fn ours6([high, low]: Address6) -> u32 {
     let (high, low) = (u64::from_be(high), u64::from_be(low));
-    found(Slot::current().tables6().is_some_and(|memory| lookup6(&memory, high, low) != 0))
+    found(lookup6(&Slot::current().tables6(), high, low) != 0)
 }
 
 #[inline(always)]

@@ -7,19 +7,27 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 
-use super::lookup::BENCH_TRIE;
+use super::lookup::{Address6, BENCH_TRIE, BENCH_TRIE6};
 
 /// Where an untagged IPv4 frame has its Ethernet type, and what IPv4's is, as it lies in memory.
 const ETHERTYPE: usize = 12;
 const IPV4: u16 = 0x0800_u16.to_be();
+const IPV6: u16 = 0x86dd_u16.to_be();
 /// Identification and source of an IPv4 header, and the low half of the sequence number of the TCP segment in it.
 const IDENTIFICATION: usize = 14 + 4;
 const SOURCE: usize = 14 + 12;
 const SEQUENCE_LOW: usize = 14 + 20 + 6;
+/// The same of IPv6.
+const SOURCE6: usize = 14 + 8;
+const SEQUENCE_LOW6: usize = 14 + 40 + 6;
 
 /// Sources that the generator goes through, in network order.
 #[map]
 static BENCH_SOURCES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The same for IPv6.
+#[map]
+static BENCH_SOURCES6: Array<Address6> = Array::with_max_entries(1, 0);
 
 /// Word 0: how many sources there are. Word 1: index of the interface that the frames leave by.
 #[map]
@@ -40,7 +48,7 @@ fn field<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
     if at + size_of::<T>() > ctx.data_end() { None } else { Some(at as *mut T) }
 }
 
-/// The next source.
+/// The place of the next source.
 #[inline(always)]
 fn next() -> Option<u32> {
     let cursor = BENCH_CURSOR.get_ptr_mut(0)?;
@@ -50,7 +58,7 @@ fn next() -> Option<u32> {
     let after = if at + 1 < count { at + 1 } else { 0 };
     // SAFETY: as above.
     unsafe { *cursor = after };
-    BENCH_SOURCES.get(at).copied()
+    Some(at)
 }
 
 /// Gives the frame the next source and sends it out.
@@ -64,7 +72,7 @@ pub fn bench_generate(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn generate(ctx: &XdpContext) -> Option<u32> {
-    let source = next()?;
+    let source = *BENCH_SOURCES.get(next()?)?;
     let sum = (source >> 16) + (source & 0xffff);
     let balance = !((sum & 0xffff) + (sum >> 16)) as u16;
     let sequence: *mut u16 = field(ctx, SEQUENCE_LOW)?;
@@ -75,6 +83,31 @@ fn generate(ctx: &XdpContext) -> Option<u32> {
         sequence.write_unaligned(balance);
         identification.write_unaligned(balance);
         address.write_unaligned(source);
+    }
+    let interface = *BENCH_GENERATOR.get(1)?;
+    // SAFETY: the helper has no preconditions.
+    Some(unsafe { bpf_redirect(interface, 0) } as u32)
+}
+
+/// The same with IPv6, whose header has no checksum.
+#[xdp]
+pub fn bench_generate6(ctx: XdpContext) -> u32 {
+    generate6(&ctx).unwrap_or(XDP_ABORTED)
+}
+
+#[inline(always)]
+fn generate6(ctx: &XdpContext) -> Option<u32> {
+    let [high, low] = *BENCH_SOURCES6.get(next()?)?;
+    let halves = |half: u64| (half >> 48) + (half >> 32 & 0xffff) + (half >> 16 & 0xffff) + (half & 0xffff);
+    let sum = halves(high) + halves(low);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let balance = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sequence: *mut u16 = field(ctx, SEQUENCE_LOW6)?;
+    let address: *mut [u64; 2] = field(ctx, SOURCE6)?;
+    // SAFETY: as in `generate`.
+    unsafe {
+        sequence.write_unaligned(balance);
+        address.write_unaligned([high, low]);
     }
     let interface = *BENCH_GENERATOR.get(1)?;
     // SAFETY: the helper has no preconditions.
@@ -102,12 +135,19 @@ pub fn bench_trie(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn trie(ctx: &XdpContext) -> Option<u32> {
     let kind: *mut u16 = field(ctx, ETHERTYPE)?;
-    let source: *mut u32 = field(ctx, SOURCE)?;
-    // SAFETY: `field` checked both against the end of the frame; nothing in a frame is aligned.
-    let (kind, source) = unsafe { (kind.read_unaligned(), source.read_unaligned()) };
-    if kind != IPV4 {
-        return None;
-    }
-    let listed = BENCH_TRIE.get(&Key::new(32, source)).is_some();
+    // SAFETY: `field` checked it against the end of the frame; nothing in a frame is aligned.
+    let listed = match unsafe { kind.read_unaligned() } {
+        IPV4 => {
+            let source: *mut u32 = field(ctx, SOURCE)?;
+            // SAFETY: as above.
+            BENCH_TRIE.get(&Key::new(32, unsafe { source.read_unaligned() })).is_some()
+        }
+        IPV6 => {
+            let source: *mut Address6 = field(ctx, SOURCE6)?;
+            // SAFETY: as above.
+            BENCH_TRIE6.get(&Key::new(128, unsafe { source.read_unaligned() })).is_some()
+        }
+        _ => return None,
+    };
     BENCH_VERDICTS.get(listed.into()).copied()
 }

@@ -43,6 +43,8 @@ mod nftables;
 #[cfg(feature = "ebpf")]
 mod packets;
 #[cfg(feature = "ebpf")]
+mod paths;
+#[cfg(feature = "ebpf")]
 mod refusals;
 #[cfg(feature = "ebpf")]
 mod routes;

@@ -1,12 +1,17 @@
-//! Memory of one generation: anonymous, or the value area of a BPF array.
+//! Memory of one generation: anonymous, or the values of BPF arrays.
 #![expect(unsafe_code, reason = "mmap; the one invariant is stated at `Area`")]
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mailgate_common::{Line, Lines};
+use mailgate_common::{CHUNK_WORDS, Line, Lines};
+
+/// Bytes of so many words in whole chunks.
+pub(super) fn chunked(words: u64) -> u64 {
+    words.next_multiple_of(CHUNK_WORDS.into()) * size_of::<u64>() as u64
+}
 
 /// Words that the kernel or other threads read while we write.
 ///
@@ -16,8 +21,8 @@ use mailgate_common::{Line, Lines};
 pub(super) struct Area {
     start: NonNull<AtomicU64>,
     words: usize,
-    /// The BPF map behind it, if any; its reference keeps the map alive.
-    pub(super) map: Option<OwnedFd>,
+    /// The BPF maps behind it, if any, in the order of the words.
+    maps: Vec<OwnedFd>,
 }
 
 // SAFETY: the mapping belongs to no thread, and all access is atomic.
@@ -28,27 +33,47 @@ unsafe impl Sync for Area {}
 impl Area {
     /// Zeroed memory of our own.
     pub(super) fn anonymous(words: usize) -> io::Result<Self> {
-        Self::map(words, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, None)
+        Self::reserve(words, libc::PROT_READ | libc::PROT_WRITE)
     }
 
-    /// The values of a BPF array made with `BPF_F_MMAPABLE`.
+    /// The values of BPF arrays made with `BPF_F_MMAPABLE`, `words` of each, one behind the other.
+    ///
+    /// # Errors
+    /// Those of mmap(2); `EINVAL` when `words` are not whole pages and there is more than one array.
     #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "the kernel side is compiled out"))]
-    pub(super) fn of_map(words: usize, map: OwnedFd) -> io::Result<Self> {
-        Self::map(words, libc::MAP_SHARED, Some(map))
+    pub(super) fn of_maps(words: usize, maps: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut area = Self::reserve(words * maps.len(), libc::PROT_NONE)?;
+        let bytes = words * size_of::<u64>();
+        for (n, map) in maps.iter().enumerate() {
+            // SAFETY: the place is inside the mapping that was just reserved, which nobody uses yet.
+            let done = unsafe {
+                libc::mmap(
+                    area.start.as_ptr().cast::<u8>().add(n * bytes).cast(),
+                    bytes,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_SHARED | libc::MAP_FIXED,
+                    map.as_raw_fd(),
+                    0,
+                )
+            };
+            if done == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        area.maps = maps;
+        Ok(area)
     }
 
-    fn map(words: usize, flags: libc::c_int, map: Option<OwnedFd>) -> io::Result<Self> {
+    fn reserve(words: usize, access: libc::c_int) -> io::Result<Self> {
         let bytes = words.max(1) * size_of::<u64>();
-        let fd = map.as_ref().map_or(-1, |map| map.as_raw_fd());
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh mapping at an address of the kernel's choice; nothing of ours is touched.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
-        };
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, words, map })
+        Ok(Self { start, words, maps: Vec::new() })
     }
 
     /// The words.
@@ -74,11 +99,10 @@ impl Area {
         (self.words * size_of::<u64>()) as u64
     }
 
-    /// Descriptor of the map behind it.
+    /// The maps behind it, in the order of the words; none behind memory of our own.
     #[cfg_attr(not(feature = "ebpf"), expect(dead_code, reason = "the kernel side is compiled out"))]
-    pub(super) fn map_fd(&self) -> Option<BorrowedFd<'_>> {
-        use std::os::fd::AsFd as _;
-        self.map.as_ref().map(|map| map.as_fd())
+    pub(super) fn maps(&self) -> &[OwnedFd] {
+        &self.maps
     }
 
     /// As the lookups want it, in lines of `WORDS` words.

@@ -9,7 +9,7 @@ use mailgate_common::{
 };
 
 use super::Error;
-use super::area::Area;
+use super::area::{Area, chunked};
 use super::classes::{Classes, Full};
 use super::engine::{Backing, Part, Stamp, write_header};
 use super::shadow::{Address as _, Prefix, Shadow};
@@ -61,7 +61,7 @@ impl Plan6 {
 
     /// Bytes of the generation.
     pub(super) fn bytes(&self) -> u64 {
-        self.pages() * u64::from(PAGE_WORDS) * 8
+        chunked(self.pages() * u64::from(PAGE_WORDS))
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use mailgate_common::{BY_SLOT, LINE_WORDS, OPEN_BASE};
 
 use super::Error;
+use super::area::chunked;
 use super::classes::Classes;
 use super::shadow::Shadow;
 use super::slots4::Slots4;
@@ -66,9 +67,9 @@ impl Plan {
         Self { order: order.into_iter().map(|(set, _)| set).collect(), slots }
     }
 
-    /// Bytes of the generation.
+    /// Bytes of the generation, as the kernel holds it.
     pub(super) fn bytes(&self) -> Result<u64, Error> {
-        Ok(u64::from(self.layout()?.lines) * u64::from(LINE_WORDS) * 8)
+        Ok(chunked(u64::from(self.layout()?.lines) * u64::from(LINE_WORDS)))
     }
 
     /// Where things go.

@@ -429,7 +429,7 @@ fn a_local_network_passes_the_filter_whatever_table_drops_it() {
 
 #[test]
 fn tables_beyond_the_memory_limit_are_refused_before_anything_changes_and_the_error_says_what_to_do() {
-    let filter = memory().limited(11 << 20);
+    let filter = memory().limited(12 << 20);
     filter
         .apply(vec![Change::Reload(tables(vec![(1, "10.0.0.0/8".parse().unwrap(), false)]).snapshot())])
         .unwrap();
@@ -442,9 +442,9 @@ fn tables_beyond_the_memory_limit_are_refused_before_anything_changes_and_the_er
     // Few enough by themselves, too many compiled; then too many at first sight.
     for count in [100_000, 2_000_000] {
         let refused = filter.apply(hosts(count)).unwrap_err();
-        assert!(matches!(refused, super::Error::Memory { limit: 0xb0_0000, .. }), "{refused}");
+        assert!(matches!(refused, super::Error::Memory { limit: 0xc0_0000, .. }), "{refused}");
         assert!(refused.to_string().contains(&format!("({count} IPv4 and 0 IPv6 prefixes)")), "{refused}");
-        assert!(refused.to_string().contains("edge.packet.memory_limit is 11 MiB: raise it"), "{refused}");
+        assert!(refused.to_string().contains("edge.packet.memory_limit is 12 MiB: raise it"), "{refused}");
         assert_eq!(refused.permanence(), mailgate_model::Permanence::Permanent);
         assert_eq!(action("192.0.0.1"), None);
         assert_eq!(action("10.1.1.1"), Some(Action::Drop), "the verdicts of before stay");

@@ -1,12 +1,81 @@
 //! The same addresses at every run.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 
 use crate::Result;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
+}
+
+/// Addresses of one family, in host order.
+#[derive(Clone, Copy)]
+pub(crate) enum Sources<'a> {
+    V4(&'a [u32]),
+    V6(&'a [u128]),
+}
+
+impl Sources<'_> {
+    pub(crate) fn family(self) -> Family {
+        match self {
+            Sources::V4(_) => Family::V4,
+            Sources::V6(_) => Family::V6,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Sources::V4(all) => all.len(),
+            Sources::V6(all) => all.len(),
+        }
+    }
+
+    /// The first ones.
+    pub(crate) fn up_to(self, count: usize) -> Self {
+        let count = count.min(self.len());
+        match self {
+            Sources::V4(all) => Sources::V4(all.get(..count).unwrap_or(all)),
+            Sources::V6(all) => Sources::V6(all.get(..count).unwrap_or(all)),
+        }
+    }
+
+    /// One after the other.
+    pub(crate) fn each(self, mut act: impl FnMut(IpAddr)) {
+        match self {
+            Sources::V4(all) => all.iter().for_each(|address| act(Ipv4Addr::from(*address).into())),
+            Sources::V6(all) => all.iter().for_each(|address| act(Ipv6Addr::from(*address).into())),
+        }
+    }
+
+    /// As entries of a table.
+    pub(crate) fn hosts(self) -> Vec<Entry> {
+        let mut hosts = Vec::with_capacity(self.len());
+        self.each(|address| hosts.push(host(address)));
+        hosts
+    }
+}
+
+/// An IPv6 address as two halves, in network order.
+pub(crate) fn halves(address: u128) -> [u64; 2] {
+    [((address >> 64) as u64).to_be(), (address as u64).to_be()]
+}
 
 /// How the listed addresses lie.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +158,14 @@ impl Random {
                 }
             }
         })
+    }
+
+    /// So many different IPv6 addresses that are not in `listed`, nearly all of them in a /64 of their own.
+    pub(crate) fn strangers6(&mut self, count: usize, listed: &[u128]) -> Vec<u128> {
+        let listed: HashSet<u128> = listed.iter().copied().collect();
+        let mut strangers = self.addresses6(count, Shape::Uniform);
+        strangers.retain(|address| !listed.contains(address));
+        strangers
     }
 
     /// The same for IPv6.

@@ -16,7 +16,7 @@ use mailgate_packet::{Config, Mode, PacketFilter as _};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::Result;
-use crate::addresses::{Random, Shape, host};
+use crate::addresses::{Family, Random, Shape, Sources, host};
 use crate::gear::Gear;
 use crate::generator::{Cost, Generator, Segment, spin};
 use crate::peers::{Peer, Rest};
@@ -127,13 +127,15 @@ impl Victim {
             Filter::Ours => Some(open(&place, listed)?),
             Filter::Peer(peer) => {
                 let file = tempfile::NamedTempFile::new()?;
-                std::fs::write(file.path(), peer.text(listed, Rest::Pass(NETWORK)))?;
-                place.within(|| peer.read(file.path()).and_then(|()| peer.rule(Rest::Pass(NETWORK))))?;
+                std::fs::write(file.path(), peer.text(Sources::V4(listed), Rest::Pass(NETWORK)))?;
+                place.within(|| {
+                    peer.read(file.path()).and_then(|()| peer.rule(Family::V4, Rest::Pass(NETWORK)))
+                })?;
                 None
             }
         };
         let server = Server::start(&place, SocketAddrV4::new(server_address(number), 25))?;
-        let generator = Generator::new(listed, Segment::syn_to(server_address(number)))?;
+        let generator = Generator::new(Sources::V4(listed), Segment::syn_to(server_address(number)))?;
         Ok(Self { filter, server, ours, generator, interface, number, _place: place })
     }
 

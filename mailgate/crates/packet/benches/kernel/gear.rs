@@ -4,15 +4,16 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, Map};
 use aya::programs::Xdp as XdpProgram;
 use aya::programs::xdp::XdpMode;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, Pod};
 use mailgate_common::names;
 use mailgate_packet::xdp::{OBJECT, sys};
 
 use crate::Result;
+use crate::addresses::{Sources, halves};
 use crate::place::Place;
 
 /// How long filling took and what memory it cost.
@@ -20,6 +21,15 @@ use crate::place::Place;
 pub(crate) struct Filled {
     pub(crate) took: Duration,
     pub(crate) bytes: f64,
+}
+
+/// How the kernel's own structures are filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// All by one call (`BPF_MAP_UPDATE_BATCH`).
+    Batch,
+    /// A call for each entry, as most programs do it.
+    Single,
 }
 
 /// The programs; those that ask our tables use the ones that are pinned in a folder.
@@ -35,44 +45,62 @@ impl Gear {
         Ok(Self { loaded: EbpfLoader::new().load(OBJECT)?, hash: Filled::default(), trie: Filled::default() })
     }
 
-    /// Loads the programs and fills the kernel's own structures, one call per entry.
-    pub(crate) fn of4(pins: &Path, addresses: &[u32]) -> Result<Self> {
-        let mut gear = Self::load(pins, addresses.len(), ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"])?;
-        gear.keys("BENCH_KEYS", addresses)?;
+    /// Loads the programs and fills the kernel's own structures.
+    pub(crate) fn filled(pins: &Path, listed: Sources<'_>, how: Fill) -> Result<Self> {
+        match listed {
+            Sources::V4(addresses) => {
+                let names = ["BENCH_TRIE", "BENCH_HASH", "BENCH_KEYS"];
+                let keys: Vec<u32> = addresses.iter().map(|address| address.to_be()).collect();
+                Self::with(pins, names, addresses, &keys, 32, how)
+            }
+            Sources::V6(addresses) => {
+                let names = ["BENCH_TRIE6", "BENCH_HASH6", "BENCH_KEYS6"];
+                let keys: Vec<[u64; 2]> = addresses.iter().map(|address| halves(*address)).collect();
+                Self::with(pins, names, &keys, &keys, 128, how)
+            }
+        }
+    }
+
+    /// `probes` are the listed addresses as the programs read them, `keys` as the structures hold them.
+    fn with<P: Pod, K: Pod>(
+        pins: &Path,
+        names: [&str; 3],
+        probes: &[P],
+        keys: &[K],
+        bits: u32,
+        how: Fill,
+    ) -> Result<Self> {
+        let mut gear = Self::load(pins, keys.len(), names)?;
+        let [trie, hash, probed] = names;
+        let places: Vec<u32> = (0..).take(probes.len()).collect();
+        gear.fill(probed, &places, probes, Fill::Batch)?;
+        let mut count: Array<_, u32> = gear.map("BENCH_COUNT")?.try_into()?;
+        count.set(0, u32::try_from(probes.len())?, 0)?;
+        let ones = vec![1_u32; keys.len()];
         let begun = Instant::now();
-        let mut hash: HashMap<_, u32, u32> = gear.map("BENCH_HASH")?.try_into()?;
-        for address in addresses {
-            hash.insert(address.to_be(), 1, 0)?;
-        }
-        gear.hash = Filled { took: begun.elapsed(), bytes: gear.reported("BENCH_HASH")? };
+        gear.fill(hash, keys, &ones, how)?;
+        gear.hash = Filled { took: begun.elapsed(), bytes: gear.reported(hash)? };
+        let keys: Vec<Key<K>> = keys.iter().map(|key| Key::new(bits, *key)).collect();
         let (begun, before) = (Instant::now(), kernel_memory()?);
-        let mut trie: LpmTrie<_, u32, u32> = gear.map("BENCH_TRIE")?.try_into()?;
-        for address in addresses {
-            trie.insert(&Key::new(32, address.to_be()), 1, 0)?;
-        }
+        gear.fill(trie, &keys, &ones, how)?;
         gear.trie = Filled { took: begun.elapsed(), bytes: kernel_memory()? - before };
         Ok(gear)
     }
 
-    /// The same for IPv6.
-    pub(crate) fn of6(pins: &Path, addresses: &[u128]) -> Result<Self> {
-        let mut gear = Self::load(pins, addresses.len(), ["BENCH_TRIE6", "BENCH_HASH6", "BENCH_KEYS6"])?;
-        let halves = |address: u128| [((address >> 64) as u64).to_be(), (address as u64).to_be()];
-        let keys: Vec<[u64; 2]> = addresses.iter().map(|address| halves(*address)).collect();
-        gear.keys("BENCH_KEYS6", &keys)?;
-        let begun = Instant::now();
-        let mut hash: HashMap<_, [u64; 2], u32> = gear.map("BENCH_HASH6")?.try_into()?;
-        for key in &keys {
-            hash.insert(key, 1, 0)?;
+    fn fill<K: Pod, V: Pod>(&mut self, name: &str, keys: &[K], values: &[V], how: Fill) -> Result<()> {
+        let (Map::Array(map) | Map::HashMap(map) | Map::LpmTrie(map)) = self.map(name)? else {
+            return Err(format!("{name} is no such map").into());
+        };
+        let fd = map.fd().as_fd();
+        match how {
+            Fill::Batch => sys::map_update_batch(fd, keys, values)?,
+            Fill::Single => {
+                for (key, value) in keys.iter().zip(values) {
+                    sys::map_set(fd, key, value)?;
+                }
+            }
         }
-        gear.hash = Filled { took: begun.elapsed(), bytes: gear.reported("BENCH_HASH6")? };
-        let (begun, before) = (Instant::now(), kernel_memory()?);
-        let mut trie: LpmTrie<_, [u64; 2], u32> = gear.map("BENCH_TRIE6")?.try_into()?;
-        for key in &keys {
-            trie.insert(&Key::new(128, *key), 1, 0)?;
-        }
-        gear.trie = Filled { took: begun.elapsed(), bytes: kernel_memory()? - before };
-        Ok(gear)
+        Ok(())
     }
 
     fn load(pins: &Path, entries: usize, sized: [&str; 3]) -> Result<Self> {
@@ -88,15 +116,6 @@ impl Gear {
 
     fn map(&mut self, name: &str) -> Result<&mut Map> {
         self.loaded.map_mut(name).ok_or_else(|| format!("the object has no {name}").into())
-    }
-
-    fn keys<T: aya::Pod>(&mut self, name: &str, values: &[T]) -> Result<()> {
-        let mut keys: Array<_, T> = self.map(name)?.try_into()?;
-        for (n, value) in (0..).zip(values) {
-            keys.set(n, value, 0)?;
-        }
-        let mut count: Array<_, u32> = self.map("BENCH_COUNT")?.try_into()?;
-        Ok(count.set(0, u32::try_from(values.len())?, 0)?)
     }
 
     /// What the kernel says that a hash map takes (`memlock` in its fdinfo). Of tries it counts only part.

@@ -4,19 +4,20 @@
 //! it into a veth pair, whose other end takes it within the same thread. So the time of that thread is what a packet
 //! costs: making it, bringing it over, and whatever the receiver does with it.
 
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use mailgate_packet::xdp::OBJECT;
+use mailgate_packet::xdp::{OBJECT, sys};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, gettid};
 
 use crate::Result;
-use crate::addresses::Random;
+use crate::addresses::{Family, Random, Sources, halves};
 use crate::place::{MAC, run};
 
 /// Frames that the kernel makes at once.
@@ -25,6 +26,8 @@ const BATCH: u32 = 64;
 const BURST: u32 = 32_768;
 /// Where frames say they go: an address of nobody (RFC 5737), so that a stack that gets one drops it after routing.
 const NOBODY: [u8; 4] = [203, 0, 113, 1];
+/// The same of IPv6 (RFC 3849).
+const NOBODY6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// What sending cost.
 #[derive(Clone, Copy, Default)]
@@ -44,6 +47,7 @@ impl Cost {
 /// What is sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
+    /// In IPv4; in IPv6 always to nobody.
     pub(crate) to: [u8; 4],
     pub(crate) port: u16,
     /// The flags of TCP.
@@ -78,25 +82,40 @@ impl Segment {
 /// Sends segments from a list of sources, over and over.
 pub(crate) struct Generator {
     loaded: Ebpf,
+    program: &'static str,
     words: Array<MapData, u32>,
     frame: Vec<u8>,
+    family: Family,
 }
 
 impl Generator {
     /// With these sources, in this order; at least one.
-    pub(crate) fn new(sources: &[u32], segment: Segment) -> Result<Self> {
+    pub(crate) fn new(sources: Sources<'_>, segment: Segment) -> Result<Self> {
+        let family = sources.family();
+        let (program, list) = match family {
+            Family::V4 => ("bench_generate", "BENCH_SOURCES"),
+            Family::V6 => ("bench_generate6", "BENCH_SOURCES6"),
+        };
         let count = u32::try_from(sources.len())?;
-        let mut loaded = EbpfLoader::new().map_max_entries("BENCH_SOURCES", count).load(OBJECT)?;
-        let program: &mut Xdp =
-            loaded.program_mut("bench_generate").ok_or("the object has no bench programs")?.try_into()?;
-        program.load()?;
-        let mut list: Array<_, u32> = loaded.map_mut("BENCH_SOURCES").ok_or("no sources")?.try_into()?;
-        for (n, source) in (0..).zip(sources) {
-            list.set(n, source.to_be(), 0)?;
+        let mut loaded = EbpfLoader::new().map_max_entries(list, count).load(OBJECT)?;
+        let loads: &mut Xdp =
+            loaded.program_mut(program).ok_or("the object has no bench programs")?.try_into()?;
+        loads.load()?;
+        let Some(Map::Array(list)) = loaded.map(list) else { return Err("no sources".into()) };
+        let (fd, places) = (list.fd().as_fd(), (0..count).collect::<Vec<u32>>());
+        match sources {
+            Sources::V4(all) => {
+                let all: Vec<u32> = all.iter().map(|source| source.to_be()).collect();
+                sys::map_update_batch(fd, &places, &all)?;
+            }
+            Sources::V6(all) => {
+                let all: Vec<[u64; 2]> = all.iter().map(|source| halves(*source)).collect();
+                sys::map_update_batch(fd, &places, &all)?;
+            }
         }
         let mut words: Array<_, u32> = loaded.take_map("BENCH_GENERATOR").ok_or("no words")?.try_into()?;
         words.set(0, count, 0)?;
-        Ok(Self { loaded, words, frame: frame(segment) })
+        Ok(Self { loaded, program, words, frame: frame(segment, family), family })
     }
 
     /// Sends so many through the interface with this index, on the processor `cpu`.
@@ -142,11 +161,11 @@ impl Generator {
 
     /// Sends other segments from now on.
     pub(crate) fn change(&mut self, segment: Segment) {
-        self.frame = frame(segment);
+        self.frame = frame(segment, self.family);
     }
 
     fn burst(&self, packets: u32) -> Result<()> {
-        let program: &Xdp = self.loaded.program("bench_generate").ok_or("no generator")?.try_into()?;
+        let program: &Xdp = self.loaded.program(self.program).ok_or("no generator")?.try_into()?;
         program.test_run(TestRunOptions {
             data_in: Some(&self.frame),
             repeat: packets,
@@ -219,17 +238,25 @@ pub(crate) fn run_time(pid: Option<u32>) -> Duration {
 
 /// A segment in its packet and frame. Source, identification and low half of the sequence number are zero; the generator fills them in
 /// so that both checksums stay right.
-fn frame(Segment { to: destination, port, flags }: Segment) -> Vec<u8> {
+fn frame(Segment { to, port, flags }: Segment, family: Family) -> Vec<u8> {
+    let destination: &[u8] = if family == Family::V4 { &to } else { &NOBODY6 };
     let mut segment = [0_u8; 20];
     segment[..2].copy_from_slice(&40_000_u16.to_be_bytes());
     segment[2..4].copy_from_slice(&port.to_be_bytes());
     segment[12] = 5 << 4;
     segment[13] = flags;
     segment[14..16].copy_from_slice(&65_535_u16.to_be_bytes());
-    // The pseudo header: no source, destination, protocol, length (RFC 9293 §3.1).
-    let checksum = checksum(&[&destination, &[0, 6, 0, 20], &segment]);
+    // The pseudo header: no source, destination, protocol, length (RFC 9293 §3.1, RFC 8200 §8.1).
+    let checksum = checksum(&[destination, &[0, 6, 0, 20], &segment]);
     segment[16..18].copy_from_slice(&checksum);
+    let stations = [&MAC[..], &[2, 0, 0, 0, 0, 1]].concat();
+    match family {
+        Family::V4 => [&stations[..], &[8, 0], &header4(to), &segment].concat(),
+        Family::V6 => [&stations[..], &[0x86, 0xdd], &header6(), &segment].concat(),
+    }
+}
 
+fn header4(destination: [u8; 4]) -> [u8; 20] {
     let mut header = [0_u8; 20];
     header[0] = 0x45;
     header[3] = 40;
@@ -238,8 +265,17 @@ fn frame(Segment { to: destination, port, flags }: Segment) -> Vec<u8> {
     header[16..].copy_from_slice(&destination);
     let checksum = self::checksum(&[&header]);
     header[10..12].copy_from_slice(&checksum);
+    header
+}
 
-    [&MAC[..], &[2, 0, 0, 0, 0, 1], &[8, 0], &header, &segment].concat()
+fn header6() -> [u8; 40] {
+    let mut header = [0_u8; 40];
+    header[0] = 0x60;
+    header[5] = 20;
+    header[6] = 6;
+    header[7] = 64;
+    header[24..].copy_from_slice(&NOBODY6);
+    header
 }
 
 /// RFC 1071; every part has an even length.

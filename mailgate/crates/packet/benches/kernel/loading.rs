@@ -10,18 +10,21 @@ use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::Xdp;
 
 use crate::Result;
-use crate::addresses::{Random, Shape, host, reload, table_name};
-use crate::gear::{Gear, kernel_memory};
+use crate::addresses::{Random, Shape, Sources, host, reload, table_name};
+use crate::gear::{Fill, Gear, kernel_memory};
 use crate::packets::{Lanes, OURS, TRIE};
 use crate::peers::{Peer, Rest};
 use crate::place::Place;
-use crate::report::{Report, Subject, cell, grown, mib};
+use crate::report::{Report, Subject, cell, grown, mib, progress};
 
 pub(crate) const LOAD: &str = "ms from file into force";
 pub(crate) const SWAP: &str = "ms of a swap";
 /// Only our side can begin with prefixes that are in memory already; the daemon's lists are.
 pub(crate) const SWAP_PARSED: &str = "ms of a swap, from memory";
 pub(crate) const MEMORY: &str = "MiB";
+
+/// [`TRIE`] with a call for each entry.
+const TRIE_SINGLE: &str = "LPM_TRIE, singly";
 
 /// What one contender needed; milliseconds and bytes.
 #[derive(Clone, Copy)]
@@ -54,10 +57,12 @@ pub(crate) fn measure(
     let [first, second] = [(); 2].map(|()| random.addresses(entries, Shape::Uniform));
     let folder = tempfile::tempdir()?;
     let mut rows: Vec<(&'static str, Row)> = Vec::new();
-    for _ in 0..rounds {
+    for round in 1..=rounds {
+        progress(&format!("loading {entries} hosts, round {round} of {rounds}"));
         let mut measured = vec![
             (OURS, ours(&lanes.ours.filter, folder.path(), [&first, &second])?),
-            (TRIE, trie(lanes, [&first, &second])?),
+            (TRIE_SINGLE, trie(lanes, [&first, &second], Fill::Single)?),
+            (TRIE, trie(lanes, [&first, &second], Fill::Batch)?),
         ];
         for peer in Peer::ALL {
             if let Some(place) = lanes.peer(peer) {
@@ -94,7 +99,7 @@ fn print(report: &mut Report, entries: usize, rounds: usize, rows: &[(&'static s
     }
     println!(
         "  memory: ours the tables in the kernel, ipset what it reports, the others the growth of slabs and vmalloc;\n  \
-         LPM_TRIE: one call per entry, a swap fills a second trie"
+         LPM_TRIE: by one call for all entries, or a call for each; a swap fills a second trie"
     );
 }
 
@@ -132,17 +137,17 @@ fn parse(file: &Path) -> Result<Change> {
     reload(Action::Drop, entries)
 }
 
-fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2]) -> Result<Row> {
-    let gear = Gear::of4(&lanes.ours.pins, first)?;
-    let fresh = Gear::of4(&lanes.ours.pins, second)?;
+fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2], how: Fill) -> Result<Row> {
+    let gear = Gear::filled(&lanes.ours.pins, Sources::V4(first), how)?;
+    let fresh = Gear::filled(&lanes.ours.pins, Sources::V4(second), how)?;
     let milliseconds = |gear: &Gear| gear.trie.took.as_secs_f64() * 1000.0;
     Ok(Row { load: milliseconds(&gear), swap: milliseconds(&fresh), parsed: None, bytes: gear.trie.bytes })
 }
 
 fn theirs(peer: Peer, place: &Place, folder: &Path, [first, second]: [&[u32]; 2]) -> Result<Row> {
     let [load, swap] = ["load", "swap"].map(|name| folder.join(name));
-    std::fs::write(&load, peer.text(first, Rest::Drop))?;
-    std::fs::write(&swap, peer.swap_text(second))?;
+    std::fs::write(&load, peer.text(Sources::V4(first), Rest::Drop))?;
+    std::fs::write(&swap, peer.swap_text(Sources::V4(second)))?;
     place.within(|| {
         peer.clear();
         let before = kernel_memory()?;

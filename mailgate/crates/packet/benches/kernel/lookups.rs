@@ -1,6 +1,7 @@
 //! Nanoseconds per lookup, net of a program that does all but the lookup.
 
 use crate::Result;
+use crate::addresses::Family;
 use crate::gear::Gear;
 use crate::report::{Listing, Report, Subject, cell, grown};
 
@@ -18,27 +19,19 @@ const STRUCTURES: [(&str, &str, &str); 4] = [
 ];
 
 pub(crate) const NANOSECONDS: &str = "ns per lookup";
+pub(crate) const NANOSECONDS6: &str = "ns per IPv6 lookup";
 pub(crate) const UNLISTED: &str = "unlisted";
 pub(crate) const LISTED: &str = "listed";
 
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn what(self) -> &'static str {
-        if self == Family::V4 { NANOSECONDS } else { "ns per IPv6 lookup" }
-    }
+fn what(family: Family) -> &'static str {
+    if family == Family::V4 { NANOSECONDS } else { NANOSECONDS6 }
 }
 
 /// An empty table of results.
 pub(crate) fn listing(family: Family) -> Listing {
     let title = format!(
         "{} (least of {ROUNDS} interleaved runs of {REPEAT}, net of the empty program)",
-        family.what()
+        what(family)
     );
     let columns = [
         ("structure", 18),
@@ -87,7 +80,7 @@ pub(crate) fn measure(
     {
         let unlisted = f64::from(unlisted.saturating_sub(empty));
         let listed = (entries > 0).then(|| f64::from(listed.saturating_sub(empty_listed)));
-        let subject = Subject { what: family.what(), who, case: UNLISTED, entries, set };
+        let subject = Subject { what: what(family), who, case: UNLISTED, entries, set };
         report.note(subject, unlisted);
         if let Some(listed) = listed {
             report.note(Subject { case: LISTED, ..subject }, listed);

@@ -18,24 +18,25 @@ mod place;
 mod report;
 mod smtp;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mailgate_lists::Action;
 use mailgate_packet::PacketFilter as _;
 
-use crate::addresses::{Random, Shape, host, reload};
-use crate::gear::Gear;
-use crate::lookups::{Family, Ours};
+use crate::addresses::{Family, Random, Shape, Sources, reload};
+use crate::gear::{Fill, Gear};
+use crate::lookups::Ours;
 use crate::packets::{Effort, Lanes};
 use crate::place::Home;
-use crate::report::{Report, circumstances, progress};
+use crate::report::{Listing, Report, circumstances, progress};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Sources in turn from which unlisted packets come.
 const STRANGERS: usize = 1_000_000;
+/// Entries that nftables and ipset are asked to hold at most.
+const PEERS_UP_TO: usize = 1_000_000;
 
 /// What the command line asks for.
 #[derive(Default)]
@@ -129,10 +130,9 @@ fn main() -> Result<()> {
 fn kernel(report: &mut Report, home: &Home, wanted: &Wanted) -> Result<()> {
     let mut lanes = Lanes::new(home)?;
     let mut random = Random(0x6d61_696c);
-    sets(report, &mut lanes, &mut random, wanted)?;
-    sets6(report, &lanes, &mut random, wanted)?;
+    sets(report, &mut lanes, &mut random, (Family::V4, wanted.sizes()), wanted.effort())?;
+    sets(report, &mut lanes, &mut random, (Family::V6, wanted.sizes6()), wanted.effort())?;
     let (entries, rounds) = if wanted.quick { (200_000, 1) } else { (1_000_000, 3) };
-    progress(&format!("loading {entries} hosts, {rounds} times each"));
     loading::measure(report, &lanes, &mut random, entries, rounds)?;
     lanes.proof();
     goals::judge(report, entries);
@@ -146,48 +146,57 @@ fn shapes(sizes: Vec<usize>) -> impl Iterator<Item = (usize, Shape)> {
         .filter(|(size, shape)| *size > 0 || *shape == Shape::Uniform)
 }
 
-/// IPv4: lookups, then whole packets, of each set.
-fn sets(report: &mut Report, lanes: &mut Lanes, random: &mut Random, wanted: &Wanted) -> Result<()> {
-    let (mut lookups, mut packets) = (lookups::listing(Family::V4), packets::listing(wanted.effort()));
-    for (size, shape) in shapes(wanted.sizes()) {
-        progress(&format!("{size} IPv4 hosts, {}", shape.name()));
-        let listed = random.addresses(size, shape);
-        let strangers = random.strangers(STRANGERS, &listed);
-        let hosts = || listed.iter().map(|address| host(Ipv4Addr::from(*address))).collect();
-        lanes.bypass.filter.apply(vec![reload(Action::Bypass, hosts())?])?;
-        let change = reload(Action::Drop, hosts())?;
-        let begun = Instant::now();
-        lanes.ours.filter.apply(vec![change])?;
-        let ours =
-            Ours { seconds: begun.elapsed().as_secs_f64(), bytes: lanes.ours.filter.status().bytes as f64 };
-        let mut gear = Gear::of4(&lanes.ours.pins, &listed)?;
-        let set = shape.name();
-        lookups::measure(report, &mut lookups, &mut gear, Family::V4, (size, set), ours)?;
-        // Five million intervals take nft minutes and gigabytes; once is enough.
-        let with_peers = shape == Shape::Uniform || size <= 1_000_000;
-        let effort = wanted.effort();
-        lanes.measure(report, &mut packets, &mut gear, (&listed, &strangers, set), with_peers, effort)?;
+/// Lookups, then whole packets, of each set of a family.
+fn sets(
+    report: &mut Report,
+    lanes: &mut Lanes,
+    random: &mut Random,
+    (family, sizes): (Family, Vec<usize>),
+    effort: Effort,
+) -> Result<()> {
+    let (mut lookups, mut packets) = (lookups::listing(family), packets::listing(family, effort));
+    for (size, shape) in shapes(sizes) {
+        match family {
+            Family::V4 => {
+                let listed = random.addresses(size, shape);
+                let strangers = random.strangers(STRANGERS, &listed);
+                let sources = (Sources::V4(&listed), Sources::V4(&strangers), shape);
+                set(report, lanes, (&mut lookups, &mut packets), sources, effort)?;
+            }
+            Family::V6 => {
+                let listed = random.addresses6(size, shape);
+                let strangers = random.strangers6(STRANGERS, &listed);
+                let sources = (Sources::V6(&listed), Sources::V6(&strangers), shape);
+                set(report, lanes, (&mut lookups, &mut packets), sources, effort)?;
+            }
+        }
     }
     lookups.print();
     packets.print();
     Ok(())
 }
 
-/// IPv6: lookups.
-fn sets6(report: &mut Report, lanes: &Lanes, random: &mut Random, wanted: &Wanted) -> Result<()> {
-    let mut lookups = lookups::listing(Family::V6);
-    for (size, shape) in shapes(wanted.sizes6()) {
-        progress(&format!("{size} IPv6 hosts, {}", shape.name()));
-        let listed = random.addresses6(size, shape);
-        let hosts = listed.iter().map(|address| host(Ipv6Addr::from(*address))).collect();
-        let change = reload(Action::Drop, hosts)?;
-        let begun = Instant::now();
-        lanes.ours.filter.apply(vec![change])?;
-        let ours =
-            Ours { seconds: begun.elapsed().as_secs_f64(), bytes: lanes.ours.filter.status().bytes as f64 };
-        let mut gear = Gear::of6(&lanes.ours.pins, &listed)?;
-        lookups::measure(report, &mut lookups, &mut gear, Family::V6, (size, shape.name()), ours)?;
-    }
-    lookups.print();
-    Ok(())
+/// One set.
+fn set(
+    report: &mut Report,
+    lanes: &mut Lanes,
+    (lookups, packets): (&mut Listing, &mut Listing),
+    (listed, strangers, shape): (Sources<'_>, Sources<'_>, Shape),
+    effort: Effort,
+) -> Result<()> {
+    let (size, name) = (listed.len(), shape.name());
+    let said = |what: &str| progress(&format!("{size} {} hosts, {name}: {what}", listed.family().name()));
+    said("filling ours and the kernel's own structures");
+    lanes.bypass.filter.apply(vec![reload(Action::Bypass, listed.hosts())?])?;
+    let change = reload(Action::Drop, listed.hosts())?;
+    let begun = Instant::now();
+    lanes.ours.filter.apply(vec![change])?;
+    let ours =
+        Ours { seconds: begun.elapsed().as_secs_f64(), bytes: lanes.ours.filter.status().bytes as f64 };
+    let mut gear = Gear::filled(&lanes.ours.pins, listed, Fill::Batch)?;
+    said("lookups");
+    lookups::measure(report, lookups, &mut gear, listed.family(), (size, name), ours)?;
+    // Five million intervals take nft minutes and gigabytes.
+    let with_peers = size <= PEERS_UP_TO;
+    lanes.measure(report, packets, &mut gear, (listed, strangers, name), with_peers, effort)
 }

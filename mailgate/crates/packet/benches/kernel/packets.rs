@@ -9,20 +9,25 @@ use mailgate_packet::xdp::Xdp;
 use mailgate_packet::{Config, Mode, PacketFilter as _};
 
 use crate::Result;
+use crate::addresses::{Family, Sources};
 use crate::gear::Gear;
 use crate::generator::{Generator, Segment};
 use crate::peers::{Peer, Rest};
 use crate::place::{Home, INSIDE, Place};
-use crate::report::{Listing, Report, Subject, cell};
+use crate::report::{Listing, Report, Subject, cell, progress};
 
 /// XDP_DROP and XDP_PASS (linux/bpf.h).
 const DROP: u32 = 1;
 const PASS: u32 = 2;
 
 pub(crate) const NANOSECONDS: &str = "ns per packet";
+pub(crate) const NANOSECONDS6: &str = "ns per IPv6 packet";
 pub(crate) const FLOOR: &str = "unconditional";
 pub(crate) const OURS: &str = "ours";
 pub(crate) const TRIE: &str = "LPM_TRIE";
+
+/// Listed sources in turn from which packets come, at most.
+const SAMPLE: usize = 1_000_000;
 
 /// What becomes of a packet, and of which.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -204,15 +209,16 @@ impl Lanes {
     }
 
     /// Fills the sets of the peers, and puts up their rules.
-    fn fill(&self, listed: &[u32]) -> Result<()> {
+    fn fill(&self, listed: Sources<'_>) -> Result<()> {
         let folder = tempfile::tempdir()?;
         for (peer, lane) in &self.peers {
+            progress(&format!("{} {} hosts: filling {}", listed.len(), listed.family().name(), peer.name()));
             let file = folder.path().join("set");
             std::fs::write(&file, peer.text(listed, Rest::Drop))?;
             lane.place.within(|| {
                 peer.clear();
                 peer.read(&file)?;
-                peer.rule(Rest::Drop)
+                peer.rule(listed.family(), Rest::Drop)
             })?;
         }
         Ok(())
@@ -224,7 +230,7 @@ impl Lanes {
         report: &mut Report,
         listing: &mut Listing,
         gear: &mut Gear,
-        (listed, strangers, set): (&[u32], &[u32], &'static str),
+        (listed, strangers, set): (Sources<'_>, Sources<'_>, &'static str),
         with_peers: bool,
         effort: Effort,
     ) -> Result<()> {
@@ -232,9 +238,10 @@ impl Lanes {
         if with_peers {
             self.fill(listed)?;
         }
-        let sample = listed.get(..listed.len().min(1_000_000)).unwrap_or(listed);
+        progress(&format!("{} {} hosts, {set}: whole packets", listed.len(), listed.family().name()));
+        let sample = listed.up_to(SAMPLE);
         let mut from_listed =
-            (!sample.is_empty()).then(|| Generator::new(sample, Segment::syn())).transpose()?;
+            (sample.len() > 0).then(|| Generator::new(sample, Segment::syn())).transpose()?;
         let mut from_others = Generator::new(strangers, Segment::syn())?;
         let mut least = [[None::<f64>; COLUMNS.len()]; Case::ALL.len()];
         for _ in 0..effort.rounds {
@@ -253,19 +260,19 @@ impl Lanes {
             }
         }
         for (case, least) in Case::ALL.into_iter().zip(least) {
-            note(report, listing, case, (listed.len(), set), least);
+            note(report, listing, case, (listed, set), least);
         }
         if with_peers {
-            self.count_peers()?;
+            self.count_peers(listed.family())?;
         }
         Ok(())
     }
 
     /// Asks the peers what they dropped, and clears them away.
-    fn count_peers(&mut self) -> Result<()> {
+    fn count_peers(&mut self, family: Family) -> Result<()> {
         for (peer, lane) in &mut self.peers {
             let dropped = lane.place.within(|| {
-                let dropped = peer.dropped()?;
+                let dropped = peer.dropped(family)?;
                 peer.clear();
                 Ok(dropped)
             })?;
@@ -298,11 +305,17 @@ impl Lanes {
 /// The columns after floor, ours and LPM_TRIE are those of [`Peer::ALL`].
 const COLUMNS: [&str; 6] = [FLOOR, OURS, TRIE, "nft hash set", "nft interval set", "ipset hash:net"];
 
+fn what(family: Family) -> &'static str {
+    if family == Family::V4 { NANOSECONDS } else { NANOSECONDS6 }
+}
+
 /// An empty table of results.
-pub(crate) fn listing(effort: Effort) -> Listing {
+pub(crate) fn listing(family: Family, effort: Effort) -> Listing {
     let title = format!(
-        "{NANOSECONDS} (processor time from making it until it is dropped; least of {} interleaved runs of {})",
-        effort.rounds, effort.packets
+        "{} (processor time from making it until it is dropped; least of {} interleaved runs of {})",
+        what(family),
+        effort.rounds,
+        effort.packets
     );
     let mut columns = vec![("case", 20), ("set", 9), ("entries", 9)];
     columns.extend(COLUMNS.map(|name| (name, name.len().max(8))));
@@ -322,9 +335,10 @@ fn note(
     report: &mut Report,
     listing: &mut Listing,
     case: Case,
-    (entries, set): (usize, &'static str),
+    (listed, set): (Sources<'_>, &'static str),
     least: [Option<f64>; COLUMNS.len()],
 ) {
+    let (entries, what) = (listed.len(), what(listed.family()));
     if least.iter().all(Option::is_none) {
         return;
     }
@@ -332,7 +346,7 @@ fn note(
     for (who, value) in COLUMNS.into_iter().zip(least) {
         cells.push(cell(value, 0));
         if let Some(value) = value {
-            report.note(Subject { what: NANOSECONDS, who, case: case.name(), entries, set }, value);
+            report.note(Subject { what, who, case: case.name(), entries, set }, value);
         }
     }
     listing.row(cells);

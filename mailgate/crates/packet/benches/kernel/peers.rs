@@ -1,10 +1,10 @@
 //! What one would use instead: sets of nftables and of ipset, filled and asked by their own programs.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use crate::Result;
+use crate::addresses::{Family, Sources};
 use crate::place::{INSIDE, SECOND, run};
 
 /// A set of addresses in netfilter, and rules that drop its members.
@@ -47,13 +47,14 @@ impl Peer {
     }
 
     /// The text that makes the set and fills it.
-    pub(crate) fn text(self, addresses: &[u32], rest: Rest) -> String {
+    pub(crate) fn text(self, addresses: Sources<'_>, rest: Rest) -> String {
         let count = addresses.len();
         match self {
             Peer::Ipset => {
                 // The size that the table grows to, told beforehand: growing would only cost it time.
                 let sizes = format!("hashsize {} maxelem {}", (count / 2).max(1024), count.max(65_536));
-                adds(&format!("create bench hash:net {sizes}\n"), "bench", addresses)
+                let family = if is_v4(addresses) { "inet" } else { "inet6" };
+                adds(&format!("create bench hash:net family {family} {sizes}\n"), "bench", addresses)
             }
             Peer::NftHash | Peer::NftInterval => {
                 let flags = if self == Peer::NftInterval { "flags interval\n" } else { "" };
@@ -64,17 +65,19 @@ impl Peer {
                         (format!("{INSIDE}, {SECOND}"), format!("ip saddr {network} accept\n"), "")
                     }
                 };
+                let (kind, source) =
+                    if is_v4(addresses) { ("ipv4_addr", "ip saddr") } else { ("ipv6_addr", "ip6 saddr") };
                 format!(
-                    "table netdev bench {{\ncounter members {{ }}\ncounter others {{ }}\nset listed {{\ntype ipv4_addr\n{flags}{elements}}}\n\
+                    "table netdev bench {{\ncounter members {{ }}\ncounter others {{ }}\nset listed {{\ntype {kind}\n{flags}{elements}}}\n\
                      chain ingress {{\ntype filter hook ingress devices = {{ {devices} }} priority 0\n\
-                     {before}ip saddr @listed counter name members drop\n{after}}}\n}}\n"
+                     {before}{source} @listed counter name members drop\n{after}}}\n}}\n"
                 )
             }
         }
     }
 
-    /// The text that puts other members in the place of those there are, at once.
-    pub(crate) fn swap_text(self, addresses: &[u32]) -> String {
+    /// The text that puts other members in the place of those there are, at once; IPv4 only.
+    pub(crate) fn swap_text(self, addresses: Sources<'_>) -> String {
         match self {
             Peer::Ipset => {
                 let sizes =
@@ -102,12 +105,13 @@ impl Peer {
     }
 
     /// The rules, where they are not part of the text.
-    pub(crate) fn rule(self, rest: Rest) -> Result<()> {
+    pub(crate) fn rule(self, family: Family, rest: Rest) -> Result<()> {
         if self != Peer::Ipset {
             return Ok(());
         }
+        let program = tables(family);
         let add =
-            |words: &[&str]| run("iptables", &[&["-t", "raw", "-A", "PREROUTING"], words].concat()).map(drop);
+            |words: &[&str]| run(program, &[&["-t", "raw", "-A", "PREROUTING"], words].concat()).map(drop);
         if let Rest::Pass(network) = rest {
             add(&["-s", network, "-j", "ACCEPT"])?;
         }
@@ -116,16 +120,16 @@ impl Peer {
     }
 
     /// Packets that its two rules dropped.
-    pub(crate) fn dropped(self) -> Result<u64> {
+    pub(crate) fn dropped(self, family: Family) -> Result<u64> {
         let counts: Vec<u64> = match self {
             Peer::Ipset => {
-                let text = run("iptables", &["-t", "raw", "-L", "PREROUTING", "-v", "-x", "-n"])?;
+                let text = run(tables(family), &["-t", "raw", "-L", "PREROUTING", "-v", "-x", "-n"])?;
                 let rules = text.lines().filter(|line| line.contains("DROP"));
                 rules.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
             }
             Peer::NftHash | Peer::NftInterval => {
-                // Not the chain: to list that, nft fetches every member of the set.
-                let text = run("nft", &["list", "counters", "table", "netdev", "bench"])?;
+                // Not `list`: for that, nft fetches every member of the set, which takes minutes.
+                let text = run("nft", &["reset", "counters", "table", "netdev", "bench"])?;
                 let after = text.split("packets ").skip(1);
                 after.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect()
             }
@@ -148,7 +152,11 @@ impl Peer {
     /// Takes all of it away; nothing needs to be there.
     pub(crate) fn clear(self) {
         let commands: &[&[&str]] = match self {
-            Peer::Ipset => &[&["iptables", "-t", "raw", "-F"], &["ipset", "destroy", "bench"]],
+            Peer::Ipset => &[
+                &["iptables", "-t", "raw", "-F"],
+                &["ip6tables", "-t", "raw", "-F"],
+                &["ipset", "destroy", "bench"],
+            ],
             Peer::NftHash | Peer::NftInterval => &[&["nft", "delete", "table", "netdev", "bench"]],
         };
         for command in commands {
@@ -159,19 +167,28 @@ impl Peer {
     }
 }
 
-fn adds(head: &str, set: &str, addresses: &[u32]) -> String {
+fn is_v4(addresses: Sources<'_>) -> bool {
+    matches!(addresses, Sources::V4(_))
+}
+
+/// The program that asks sets of ipset.
+fn tables(family: Family) -> &'static str {
+    if family == Family::V4 { "iptables" } else { "ip6tables" }
+}
+
+fn adds(head: &str, set: &str, addresses: Sources<'_>) -> String {
     let mut text = head.to_owned();
-    for address in addresses {
-        let _ = writeln!(text, "add {set} {}", Ipv4Addr::from(*address));
-    }
+    addresses.each(|address| {
+        let _ = writeln!(text, "add {set} {address}");
+    });
     text
 }
 
-fn elements(addresses: &[u32]) -> String {
+fn elements(addresses: Sources<'_>) -> String {
     let mut text = "elements = {\n".to_owned();
-    for address in addresses {
-        let _ = writeln!(text, "{},", Ipv4Addr::from(*address));
-    }
+    addresses.each(|address| {
+        let _ = writeln!(text, "{address},");
+    });
     text.push_str("}\n");
     text
 }

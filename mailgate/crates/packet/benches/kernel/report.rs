@@ -2,6 +2,8 @@
 #![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
 
 use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -116,7 +118,11 @@ impl Listing {
         Self { title, columns: columns.to_vec(), left, rows: Vec::new() }
     }
 
+    /// Adds a row, and tells it at once: until the whole is printed, minutes may pass.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
+        let named = self.columns.iter().zip(&cells).skip(self.left);
+        let said: Vec<String> = named.map(|((heading, _), cell)| format!("{heading} {cell}")).collect();
+        progress(&format!("{}: {}", cells.get(..self.left).unwrap_or_default().join(", "), said.join(", ")));
         self.rows.push(cells);
     }
 
@@ -148,9 +154,10 @@ pub(crate) fn circumstances() {
     }
 }
 
-/// Says what is being done; not part of the results.
+/// Says what is being done, and how long after the first such line; not part of the results.
 pub(crate) fn progress(text: &str) {
-    eprintln!("  … {text}");
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    eprintln!("  {:4} s  {text}", BEGUN.elapsed().as_secs());
 }
 
 /// A cell of a table; `-` for what was not measured.

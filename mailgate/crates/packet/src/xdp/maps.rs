@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mailgate_common::ruleset::RULESET_WORDS;
-use mailgate_common::{LINE_WORDS, PAGE_WORDS, header, names, setting};
+use mailgate_common::setting::Slots;
+use mailgate_common::{CHUNK_WORDS, CHUNKS, header, names, setting};
 use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
 
@@ -17,9 +18,9 @@ use super::{pins, sys};
 /// The arrays of maps and the settings.
 ///
 /// Both slots hold the same, so that whichever a packet saw is right; only while a change of rules waits for its
-/// confirmation do the slots have different rules. The kernel ends an update of such an array only after every packet
-/// that may have seen what was there before (`synchronize_rcu`), which is what makes changing one slot after the other
-/// safe.
+/// confirmation do the slots have different rules. Tables are many maps, so they change in the slot that no packet looks
+/// at. The kernel ends an update of such an array only after every packet that may have seen what was there before
+/// (`synchronize_rcu`), which is what makes it safe to change the other slot then.
 pub(super) struct Maps {
     tables4: OwnedFd,
     tables6: OwnedFd,
@@ -48,10 +49,8 @@ impl Maps {
             .map_err(|source| Error::kernel("settings", source))
     }
 
-    /// The slot in force, and whether it is so for a time only.
-    fn slot(&self) -> Result<(u32, bool), Error> {
-        let word = self.setting(setting::SLOT)?;
-        Ok((setting::slot(word, monotonic), word >> 1 != 0))
+    fn switch(&self, slots: Slots, deadline: u64) -> Result<(), Error> {
+        self.set(setting::SLOT, setting::slot_word(slots, deadline))
     }
 
     /// Number of the newest generation that is there, for numbers to go on.
@@ -63,18 +62,30 @@ impl Maps {
             .unwrap_or(0)
     }
 
-    /// Puts areas into a slot.
-    fn fill(&self, slot: u32, news: &News<'_>) -> Result<(), Error> {
-        let rules = news.rules.map(Some);
-        for (map, area) in [(&self.tables4, news.v4), (&self.tables6, news.v6), (&self.rulesets, rules)] {
+    /// Puts tables into a slot.
+    fn fill_tables(&self, slot: u32, news: &News<'_>) -> Result<(), Error> {
+        let failed = |source| Error::kernel("switching to the new tables", source);
+        for (map, area) in [(&self.tables4, news.v4), (&self.tables6, news.v6)] {
             let Some(area) = area else { continue };
-            let done = match area.and_then(Area::map_fd) {
-                Some(inner) => sys::map_update_fd(map.as_fd(), slot, inner),
-                None => sys::map_delete(map.as_fd(), slot),
-            };
-            done.map_err(|source| Error::kernel("switching to the new tables", source))?;
+            let (map, first) = (map.as_fd(), slot * CHUNKS);
+            let chunks = area.map(Area::maps).unwrap_or_default();
+            let end = first + u32::try_from(chunks.len()).unwrap_or(CHUNKS);
+            sys::map_update_fds(map, first, chunks).map_err(failed)?;
+            // Behind them, what a larger generation left.
+            let mut left = end;
+            while left < first + CHUNKS && sys::map_lookup_u32(map, left).map_err(failed)?.is_some() {
+                left += 1;
+            }
+            sys::map_delete_all(map, end..left).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Puts rules into a slot.
+    fn fill_rules(&self, slot: u32, news: &News<'_>) -> Result<(), Error> {
+        let Some(rules) = news.rules.and_then(|area| area.maps().first()) else { return Ok(()) };
+        sys::map_update_fd(self.rulesets.as_fd(), slot, rules.as_fd())
+            .map_err(|source| Error::kernel("switching to the new rules", source))
     }
 
     /// Makes the rules of one slot those of the other.
@@ -92,54 +103,69 @@ impl Maps {
 
 impl Backing for Maps {
     fn area(&self, part: Part, words: usize) -> Result<Area, Error> {
-        let lines = |line: u32| u32::try_from(words / line as usize).unwrap_or(u32::MAX);
-        match part {
-            Part::V4 => sys::generation_map("generation4", LINE_WORDS * 8, lines(LINE_WORDS)),
-            Part::V6 => sys::generation_map("generation6", PAGE_WORDS * 8, lines(PAGE_WORDS)),
-            Part::Rules => sys::ruleset_map("ruleset", RULESET_WORDS * 8),
+        let failed = |source| Error::kernel("memory for the tables", source);
+        let (name, size) = match part {
+            Part::V4 => ("generation4", CHUNK_WORDS),
+            Part::V6 => ("generation6", CHUNK_WORDS),
+            Part::Rules => ("ruleset", RULESET_WORDS),
+        };
+        let chunks = words.div_ceil(size as usize);
+        if chunks > CHUNKS as usize {
+            return Err(failed(std::io::ErrorKind::OutOfMemory.into()));
         }
-        .and_then(|map| Area::of_map(words, map))
-        .map_err(|source| Error::kernel("memory for the tables", source))
+        let maps =
+            (0..chunks).map(|_| sys::value_map(name, size * 8)).collect::<Result<_, _>>().map_err(failed)?;
+        Area::of_maps(size as usize, maps).map_err(failed)
     }
 
     fn publish(&self, news: &News<'_>, within: Option<Duration>) -> Result<(), Error> {
-        let (slot, waits) = self.slot()?;
-        let parts =
-            [news.v4.is_some(), news.v6.is_some(), news.rules.is_some()].iter().filter(|new| **new).count();
+        let word = self.setting(setting::SLOT)?;
+        let now = setting::slots(word, monotonic);
         if let Some(within) = within {
-            let deadline =
-                monotonic().saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX >> 1));
-            self.fill(slot ^ 1, news)?;
-            return self.set(setting::SLOT, setting::slot_word(slot ^ 1, deadline));
+            let within = u64::try_from(within.as_nanos()).unwrap_or(setting::LATEST);
+            let deadline = monotonic().saturating_add(within).min(setting::LATEST);
+            let next = Slots { rules: now.rules ^ 1, ..now };
+            self.fill_rules(next.rules, news)?;
+            return self.switch(next, deadline);
         }
-        if parts <= 1 || waits {
+        if news.v4.is_none() && news.v6.is_none() {
             // One exchange of a pointer; whichever slot a packet sees, it sees all of the old or all of the new.
-            self.fill(slot, news)?;
-            return self.fill(slot ^ 1, news);
+            self.fill_rules(now.rules, news)?;
+            return self.fill_rules(now.rules ^ 1, news);
         }
-        self.fill(slot ^ 1, news)?;
-        self.set(setting::SLOT, setting::slot_word(slot ^ 1, 0))?;
-        // Any update waits for the packets that still use the slot of before; then it can be made the same.
-        self.fill(slot ^ 1, news)?;
-        self.fill(slot, news)
+        self.fill_tables(now.tables ^ 1, news)?;
+        let (next, deadline) = if news.rules.is_some() {
+            self.fill_rules(now.rules ^ 1, news)?;
+            (Slots { rules: now.rules ^ 1, tables: now.tables ^ 1 }, 0)
+        } else {
+            // Rules that wait for their confirmation go on waiting.
+            (Slots { tables: now.tables ^ 1, ..setting::slots(word, || 0) }, setting::deadline(word))
+        };
+        self.switch(next, deadline)?;
+        // Any update waits for the packets that still use the slots of before; then these can be made the same.
+        self.copy_rules(next.rules, next.rules)?;
+        self.fill_tables(now.tables, news)?;
+        if news.rules.is_some() { self.fill_rules(now.rules, news) } else { Ok(()) }
     }
 
     fn confirm(&self) -> Result<(), Error> {
-        let (slot, _) = self.slot()?;
-        self.set(setting::SLOT, setting::slot_word(slot, 0))?;
-        self.copy_rules(slot, slot)?;
-        self.copy_rules(slot, slot ^ 1)
+        let slots = setting::slots(self.setting(setting::SLOT)?, monotonic);
+        self.switch(slots, 0)?;
+        self.copy_rules(slots.rules, slots.rules)?;
+        self.copy_rules(slots.rules, slots.rules ^ 1)
     }
 
     fn roll_back(&self) -> Result<(), Error> {
         let word = self.setting(setting::SLOT)?;
-        if word >> 1 == 0 {
+        if setting::deadline(word) == 0 {
             return Ok(());
         }
-        let before = (word & 1) as u32 ^ 1;
-        self.set(setting::SLOT, setting::slot_word(before, 0))?;
-        self.copy_rules(before, before)?;
-        self.copy_rules(before, before ^ 1)
+        // Whether the time is over or not.
+        let mut slots = setting::slots(word, || 0);
+        slots.rules ^= 1;
+        self.switch(slots, 0)?;
+        self.copy_rules(slots.rules, slots.rules)?;
+        self.copy_rules(slots.rules, slots.rules ^ 1)
     }
 
     fn interface(&self, name: &str) -> u32 {
@@ -155,7 +181,7 @@ pub(super) fn monotonic() -> u64 {
 
 /// Number of the generation in a slot of an array of maps; 0 when there is none.
 fn generation_number(tables: BorrowedFd<'_>, slot: u32) -> u64 {
-    let Ok(Some(id)) = sys::map_lookup_u32(tables, slot) else { return 0 };
+    let Ok(Some(id)) = sys::map_lookup_u32(tables, slot * CHUNKS) else { return 0 };
     let Ok(map) = sys::map_by_id(id) else { return 0 };
-    Area::of_map(header::WORDS as usize, map).map_or(0, |area| area.load(header::GENERATION as usize))
+    Area::of_maps(CHUNK_WORDS as usize, vec![map]).map_or(0, |area| area.load(header::GENERATION as usize))
 }

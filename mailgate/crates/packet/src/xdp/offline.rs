@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use mailgate_common::{Kind4, LINE_WORDS, PAGE_WORDS, header, lookup4, lookup6, names, setting};
+use mailgate_common::{
+    CHUNK_WORDS, CHUNKS, Kind4, LINE_WORDS, PAGE_WORDS, header, lookup4, lookup6, names, setting,
+};
 
 use super::super::area::Area;
 use super::super::engine::LOCAL;
@@ -38,15 +40,18 @@ pub fn unblock(config: &Config, address: IpAddr) -> Result<Unblocked, Error> {
     let mut seen = Vec::new();
     for slot in 0..setting::SLOTS {
         let failed = |source| Error::kernel("the tables in force", source);
-        let Some(id) = sys::map_lookup_u32(tables.as_fd(), slot).map_err(failed)? else { continue };
+        let mut ids = Vec::new();
+        for place in (slot * CHUNKS..).take(CHUNKS as usize) {
+            let Some(id) = sys::map_lookup_u32(tables.as_fd(), place).map_err(failed)? else { break };
+            ids.push(id);
+        }
         // Most of the time both slots have the same tables.
-        if seen.contains(&id) {
+        if ids.is_empty() || seen.contains(&ids) {
             continue;
         }
-        seen.push(id);
-        let map = sys::map_by_id(id).map_err(failed)?;
-        let bytes = sys::map_bytes(map.as_fd()).map_err(failed)?;
-        let set = spare(area(map, bytes)?, address)?;
+        let maps = ids.iter().map(|id| sys::map_by_id(*id)).collect::<Result<_, _>>().map_err(failed)?;
+        seen.push(ids);
+        let set = spare(area(maps)?, address)?;
         done.is_protected |= set & PROTECTED != 0;
         done.set |= set & !PROTECTED;
     }
@@ -75,10 +80,10 @@ fn nothing(folder: &Path) -> Error {
 }
 
 /// The memory of a generation, if it is one of the layout that this program writes.
-fn area(map: OwnedFd, bytes: u64) -> Result<Area, Error> {
-    let words = usize::try_from(bytes / 8).unwrap_or(0);
-    let area = Area::of_map(words, map).map_err(|source| Error::kernel("the tables in force", source))?;
-    if words < header::WORDS as usize || area.load(header::MAGIC_WORD as usize) != header::MAGIC {
+fn area(chunks: Vec<OwnedFd>) -> Result<Area, Error> {
+    let area = Area::of_maps(CHUNK_WORDS as usize, chunks)
+        .map_err(|source| Error::kernel("the tables in force", source))?;
+    if area.load(header::MAGIC_WORD as usize) != header::MAGIC {
         return Err(Error::Missing("the pinned tables are of another version of mailgate".to_owned()));
     }
     Ok(area)

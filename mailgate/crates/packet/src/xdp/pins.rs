@@ -15,7 +15,7 @@ use super::super::lock::Lock;
 use super::{syncookies, sys};
 
 /// Meaning of what the maps hold, where their shape does not show it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where the kernel offers a mount point for the bpf file system.
 const BPFFS: &str = "/sys/fs/bpf";
 

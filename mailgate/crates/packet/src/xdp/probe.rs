@@ -8,7 +8,7 @@ use nix::sys::utsname::uname;
 use super::super::Error;
 use super::sys;
 
-/// Inner maps of different sizes, which hold the tables, came with 5.10; older kernels lack more.
+/// Attaching XDP by a link, on which an upgrade without a gap depends, came with 5.9; 5.10 is the first long-lived kernel with it.
 const LEAST: (u32, u32) = (5, 10);
 /// Bits of capabilities(7).
 const CAP_NET_ADMIN: u32 = 12;
@@ -29,7 +29,7 @@ pub(super) fn check() -> Result<(), Error> {
     if let Some(text) = too_old(&release) {
         return Err(Error::Missing(text));
     }
-    if let Err(error) = sys::generation_map("probe", 8, 1) {
+    if let Err(error) = sys::value_map("probe", 8) {
         return Err(match refusal(&error, &process) {
             Some(text) => Error::Missing(text),
             None => Error::kernel("bpf(2)", error),

@@ -9,6 +9,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use aya::Pod;
+
 pub use query::{
     LinkInfo, ProgramInfo, link_info, pinned_link, program_by_id, program_info, shut, update_link,
 };
@@ -29,13 +31,14 @@ const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const MAP_UPDATE_BATCH: libc::c_int = 26;
+const MAP_DELETE_BATCH: libc::c_int = 27;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 const LINK_DETACH: libc::c_int = 34;
 
 const MAP_TYPE_ARRAY: u32 = 2;
 const F_MMAPABLE: u32 = 0x400;
-const F_INNER_MAP: u32 = 0x1000;
 const ATTACH_SK_LOOKUP: u32 = 36;
 const ATTACH_XDP: u32 = 37;
 const ATTACH_SOCK_OPS: u32 = 3;
@@ -92,25 +95,13 @@ impl Attr {
     }
 }
 
-/// A new array for a generation: `lines` values of `bytes`, to be mapped, to be put into an array of maps.
+/// A new array of one value of `bytes`, to be mapped, to be put into an array of maps.
 ///
 /// # Errors
 /// Those of bpf(2).
-pub fn generation_map(name: &str, bytes: u32, lines: u32) -> io::Result<OwnedFd> {
-    array_map(name, bytes, lines, F_MMAPABLE | F_INNER_MAP)
-}
-
-/// A new array for a ruleset: one value of `bytes`, to be mapped, to be put into an array of maps.
-///
-/// # Errors
-/// Those of bpf(2).
-pub fn ruleset_map(name: &str, bytes: u32) -> io::Result<OwnedFd> {
-    array_map(name, bytes, 1, F_MMAPABLE)
-}
-
-fn array_map(name: &str, bytes: u32, lines: u32, flags: u32) -> io::Result<OwnedFd> {
+pub fn value_map(name: &str, bytes: u32) -> io::Result<OwnedFd> {
     let mut attr =
-        Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, bytes).word(12, lines).word(16, flags);
+        Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, bytes).word(12, 1).word(16, F_MMAPABLE);
     // `map_name`: 15 bytes and a zero, at byte 28.
     for (n, chunk) in name.as_bytes().chunks(4).take(4).enumerate() {
         let mut word = [0; 4];
@@ -134,6 +125,84 @@ pub fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<(
 /// Those of bpf(2).
 pub fn map_update_fd(map: BorrowedFd<'_>, key: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
     map_update(map, &key.to_ne_bytes(), &inner.as_raw_fd().to_ne_bytes())
+}
+
+/// Puts maps into an array of maps, from place `first` on.
+///
+/// The kernel waits once for the packets that may still see what was there, not for each map (from Linux 6.8 on).
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_update_fds(map: BorrowedFd<'_>, first: u32, inner: &[OwnedFd]) -> io::Result<()> {
+    let keys: Vec<u32> = (first..).take(inner.len()).collect();
+    let values: Vec<i32> = inner.iter().map(|fd| fd.as_raw_fd()).collect();
+    match batch(MAP_UPDATE_BATCH, map, &keys, Some(&values)) {
+        // Before 5.19 there are no batches for this kind of map.
+        Err(error) if lacks_batches(&error) => {
+            keys.iter().zip(inner).try_for_each(|(key, inner)| map_update_fd(map, *key, inner.as_fd()))
+        }
+        done => done,
+    }
+}
+
+/// Removes the maps at these places of an array of maps; each has to hold one.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_delete_all(map: BorrowedFd<'_>, places: std::ops::Range<u32>) -> io::Result<()> {
+    let keys: Vec<u32> = places.collect();
+    match batch::<_, u32>(MAP_DELETE_BATCH, map, &keys, None) {
+        Err(error) if lacks_batches(&error) => keys.iter().try_for_each(|key| map_delete(map, *key)),
+        done => done,
+    }
+}
+
+fn lacks_batches(error: &io::Error) -> bool {
+    /// The kernel's own, not told to programs by name.
+    const ENOTSUPP: libc::c_int = 524;
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP))
+}
+
+/// Sets one value; key and value are of the map's sizes.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_set<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    Attr::new()
+        .fd(0, map)
+        .address(8, std::ptr::from_ref(key))
+        .address(16, std::ptr::from_ref(value))
+        .call(MAP_UPDATE_ELEM)
+        .map(drop)
+}
+
+/// Sets many values, by one call; `keys` and `values` are equally many, of the map's sizes.
+///
+/// # Errors
+/// Those of bpf(2).
+pub fn map_update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    if keys.len() != values.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    batch(MAP_UPDATE_BATCH, map, keys, Some(values))
+}
+
+/// `attr.batch`: keys at byte 16, values at 24, their number at 32, the map at 36.
+fn batch<K: Pod, V: Pod>(
+    command: libc::c_int,
+    map: BorrowedFd<'_>,
+    keys: &[K],
+    values: Option<&[V]>,
+) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let count = u32::try_from(keys.len()).map_err(io::Error::other)?;
+    let mut attr = Attr::new().address(16, keys).word(32, count).fd(36, map);
+    if let Some(values) = values {
+        attr = attr.address(24, values);
+    }
+    attr.call(command).map(drop)
 }
 
 /// Removes one value; fine when there is none.
@@ -249,21 +318,6 @@ pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
 
 fn path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
-}
-
-/// Bytes of all values of a map.
-///
-/// # Errors
-/// Those of bpf(2).
-pub fn map_bytes(map: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut info = Attr::new();
-    Attr::new()
-        .fd(0, map)
-        .word(4, size_of::<Attr>() as u32)
-        .address(8, std::ptr::from_mut(&mut info))
-        .call(OBJ_GET_INFO_BY_FD)?;
-    // struct bpf_map_info: size of a value at 12, number of them at 16.
-    Ok(u64::from(info.field(12)) * u64::from(info.field(16)))
 }
 
 /// Opens what is pinned at a path.
