@@ -2,12 +2,13 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use mailgate_common::answer::Answered;
-use mailgate_packet::{Answers, Mode, PacketFilter as _};
+use mailgate_packet::{Answers, Listeners, Mode, PacketFilter as _};
 use mailgate_tests::held::{EVIL, MX, Scene, connections, greeted, listed};
 use mailgate_tests::{Namespace, until};
 
@@ -155,6 +156,10 @@ fn a_handshake_whose_syn_came_by_a_way_without_the_filter_is_completed_by_the_st
     second_cable(mx, evil);
     syns_by_the_second_cable(evil);
     let listeners = listening(mx);
+    let [v4, v6] = &listeners;
+    // The SYN meets only the choice of the listener, which holds listed sources by the edge.
+    let edge = Listeners { v4: Some(v4.as_raw_fd()), v6: Some(v6.as_raw_fd()) };
+    scene.filter.set_listeners(Listeners::default(), edge).unwrap();
     for (listener, (_, to)) in listeners.iter().zip(pairs()) {
         let mut theirs = connected(evil, to);
         let mut ours = listener.accept().unwrap().0;
