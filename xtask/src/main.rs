@@ -12,6 +12,7 @@ mod bench_kernel;
 mod bench_tarpit;
 mod build;
 mod ebpf;
+mod kernels;
 mod lab;
 mod layers;
 mod service;
@@ -31,6 +32,7 @@ usage: cargo xtask <command>
   run [-- ARGS]    build, then run the whole service on loopback; ARGS go to `mailgate run`
   lab              a small internet in network namespaces: play the whole path, narrated
   test [FILTER]    set up and build as needed, then run every test; ends with the totals
+  test --kernels [WORD]   the tests of the kernel filter on Debian's 6.1 and 6.12, in virtual machines
   tidy             formatting, clippy, line budgets, layers, words
   bench NAME       measure; without a name: list the benches
 ";

@@ -30,6 +30,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "runs the independent verifiers"),
     ("python3-dkim", "independent DKIM verifier"),
     ("python3-dnspython", "looks up the keys for it"),
+    ("qemu-system-x86", "other kernels for the tests of the kernel filter"),
     ("sqlite3", "looks into the databases"),
     ("swaks", "SMTP client"),
     ("tshark", "reads what `mailgate trace` writes"),

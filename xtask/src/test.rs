@@ -10,30 +10,56 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::kernels::{self, Ended, Outcome, Which};
 use crate::{build, setup, shell};
 
 /// What a test says when it cannot run here.
-const SKIPPED: &str = "skipped:";
+pub(crate) const SKIPPED: &str = "skipped:";
 
-/// Sets up, builds, runs every test (or those whose names contain a given word) and prints the totals.
+/// What asks for the tests on other kernels alone.
+const KERNELS: &str = "--kernels";
+
+/// Sets up, builds, runs every test (or those whose names contain a given word) and prints the totals. The tests of the
+/// kernel filter run once more on the oldest kernel that is promised, and with `--kernels` on every one, nothing else.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     setup::run()?;
+    if arguments.iter().any(|argument| argument == KERNELS) {
+        let words: Vec<String> = arguments.iter().filter(|word| *word != KERNELS).cloned().collect();
+        return on_kernels(&words);
+    }
     let kernel = build::kernel()?;
     let mut cargo = shell::cargo();
     // One selection of targets for building and running, so that no dependency is compiled twice.
     cargo.args(["build", "--workspace", "--lib", "--bins", "--tests"]);
     shell::succeed(kernel.apply(&mut cargo, "mailgate-tests"))?;
 
-    let tally = if shell::output("cargo", &["nextest", "--version"]).is_some() {
+    let mut tally = if shell::output("cargo", &["nextest", "--version"]).is_some() {
         nextest(&kernel, arguments)?
     } else {
         plain(&kernel, arguments)?
     };
-    tally.print(&kernel);
-    if tally.failed > 0 || tally.passed == 0 {
-        bail!("{} failed", tally.failed);
+    // Who asks for some tests wants an answer soon.
+    if arguments.is_empty() {
+        for outcome in kernels::run(&kernel, Which::Oldest, &[])? {
+            tally.add(&outcome);
+        }
     }
-    Ok(())
+    tally.print(&kernel);
+    tally.verdict()
+}
+
+/// The tests of the kernel filter on every kernel that is promised.
+fn on_kernels(words: &[String]) -> Result<()> {
+    let kernel = build::kernel()?;
+    let mut cargo = shell::cargo();
+    cargo.args(["build", "--package", "mailgate", "--bin", "mailgate"]);
+    shell::succeed(kernel.apply(&mut cargo, "mailgate"))?;
+    let outcomes = kernels::run(&kernel, Which::All, words)?;
+    kernels::print_table(&outcomes);
+    let mut tally = Tally::default();
+    outcomes.iter().for_each(|outcome| tally.add(outcome));
+    tally.print(&kernel);
+    tally.verdict()
 }
 
 /// What a run came to.
@@ -48,6 +74,35 @@ struct Tally {
 }
 
 impl Tally {
+    /// Adds the tests on another kernel.
+    fn add(&mut self, outcome: &Outcome) {
+        let cases = match &outcome.cases {
+            Ok(cases) => cases,
+            Err(reason) => return self.skipped.push((outcome.name.clone(), reason.clone())),
+        };
+        let entry = self.binaries.entry(outcome.name.clone()).or_default();
+        for case in cases {
+            entry.1 += 1;
+            match &case.ended {
+                Ended::Passed => {
+                    self.passed += 1;
+                    entry.0 += 1;
+                }
+                Ended::Failed(_) => self.failed += 1,
+                Ended::Skipped(reason) => {
+                    self.skipped.push((format!("{} {}", outcome.name, case.name), reason.clone()));
+                }
+            }
+        }
+    }
+
+    fn verdict(&self) -> Result<()> {
+        if self.failed > 0 || (self.passed == 0 && self.skipped.is_empty()) {
+            bail!("{} failed", self.failed);
+        }
+        Ok(())
+    }
+
     fn print(&self, kernel: &build::Kernel) {
         println!();
         for (binary, (passed, all)) in &self.binaries {

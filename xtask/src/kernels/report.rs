@@ -1,0 +1,119 @@
+//! What the machine reports, line by line: see `tests.sh`.
+
+use std::time::Duration;
+
+use crate::test::SKIPPED;
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ended {
+    Passed,
+    /// With its reason.
+    Skipped(String),
+    /// With the end of what it said.
+    Failed(String),
+}
+
+/// One test on one kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) ended: Ended,
+    pub(crate) took: Duration,
+}
+
+/// The status with which `timeout` ends when it had to kill.
+const KILLED: &str = "137";
+
+/// A report as it comes in.
+#[derive(Default)]
+pub(crate) struct Report {
+    /// The machine's release, once its programs run.
+    pub(crate) up: Option<String>,
+    /// All tests have run.
+    pub(crate) is_done: bool,
+    /// The machine was stopped because it was slow; what it did not come to was not tried.
+    pub(crate) is_out_of_time: bool,
+    pub(crate) cases: Vec<Case>,
+    /// The test that runs, and what was said since it began.
+    running: Option<(String, String)>,
+}
+
+impl Report {
+    /// Takes a line; the case that ended with it, if one did.
+    pub(crate) fn line(&mut self, line: &str) -> Option<&Case> {
+        let line = line.trim_end_matches('\r');
+        let words: Vec<&str> = line.split(' ').collect();
+        match words.as_slice() {
+            ["=up", release] => self.up = Some((*release).to_owned()),
+            ["=start", name] => self.running = Some(((*name).to_owned(), String::new())),
+            ["=end", name, status, begun, ended] => {
+                let (_, said) = self.running.take().unwrap_or_default();
+                let seconds = |word: &str| word.parse::<f64>().unwrap_or_default();
+                let took = Duration::try_from_secs_f64(seconds(ended) - seconds(begun)).unwrap_or_default();
+                self.cases.push(Case { name: (*name).to_owned(), ended: ending(status, &said), took });
+                return self.cases.last();
+            }
+            ["=done"] => self.is_done = true,
+            _ => {
+                if let Some((_, said)) = &mut self.running {
+                    said.push_str(line);
+                    said.push('\n');
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends the report: every test of `wanted` that is not in it failed, for this reason; or was skipped, if time was up.
+    pub(crate) fn finish(mut self, wanted: &[String], why: &str) -> Vec<Case> {
+        let (running, said) = self.running.take().unwrap_or_default();
+        for name in wanted {
+            if self.cases.iter().any(|case| case.name == *name) {
+                continue;
+            }
+            let text = if *name == running { format!("{said}{why}") } else { why.to_owned() };
+            let ended =
+                if self.is_out_of_time { Ended::Skipped(why.to_owned()) } else { Ended::Failed(text) };
+            self.cases.push(Case { name: name.clone(), ended, took: Duration::ZERO });
+        }
+        self.cases
+    }
+}
+
+fn ending(status: &str, said: &str) -> Ended {
+    if status != "0" {
+        let killed = if status == KILLED { "killed: it took too long or too much memory\n" } else { "" };
+        return Ended::Failed(format!("{said}{killed}"));
+    }
+    match said.lines().find_map(|line| line.strip_prefix(SKIPPED)) {
+        Some(reason) => Ended::Skipped(reason.trim().to_owned()),
+        None => Ended::Passed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_breaks_off_leaves_failures_behind_not_silence() {
+        let mut report = Report::default();
+        let lines = "=up 6.1.0\n=start a::one\nrunning 1 test\n=end a::one 0 10.10 12.60\r\n=start two\n\nskipped: no veth\n\
+                     =end two 0 1 1\n=start three\npanicked\n=end three 101 1 2\n=start four\nlast words";
+        for line in lines.lines() {
+            report.line(line);
+        }
+        assert_eq!(report.up.as_deref(), Some("6.1.0"));
+        let wanted = ["a::one", "two", "three", "four", "five"].map(str::to_owned);
+        let cases = report.finish(&wanted, "the machine ended");
+        let ended: Vec<&Ended> = cases.iter().map(|case| &case.ended).collect();
+        assert_eq!(ended.first(), Some(&&Ended::Passed));
+        assert_eq!(cases.first().map(|case| case.took), Some(Duration::from_millis(2500)));
+        assert_eq!(ended.get(1), Some(&&Ended::Skipped("no veth".into())));
+        assert_eq!(ended.get(2), Some(&&Ended::Failed("panicked\n".into())));
+        assert_eq!(ended.get(3), Some(&&Ended::Failed("last words\nthe machine ended".into())));
+        assert_eq!(ended.get(4), Some(&&Ended::Failed("the machine ended".into())));
+        assert_eq!(cases.len(), 5);
+    }
+}
