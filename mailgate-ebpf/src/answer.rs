@@ -292,6 +292,11 @@ pub fn put_banner(ctx: &XdpContext, packet: &Packet, settings: Settings, bytes: 
     if bytes == 0 {
         return false;
     }
+    // Before 6.8 the verifier learns nothing from that comparison. Read back, so that the compiler does not know the range
+    // and leaves the mask, which says that the length is 1 at least.
+    // SAFETY: a variable of ours.
+    let last = unsafe { (&raw const bytes).read_volatile() }.wrapping_sub(1) & setting::BANNER_LIMIT;
+    let bytes = last + 1;
     // SAFETY: the settings hold that many bytes of banner.
     unsafe { bpf_xdp_store_bytes(ctx.as_ptr().cast(), at, settings.banner().cast_mut().cast(), bytes) == 0 }
 }

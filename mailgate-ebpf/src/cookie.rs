@@ -22,8 +22,12 @@ const MSS_V6: u16 = 1440;
 
 /// A listening socket (include/net/tcp_states.h).
 const LISTEN: u32 = 10;
-/// Octets of the longest TCP header (RFC 9293 §3.1).
-const TCP_LIMIT: usize = 60;
+/// Octets of the shortest and of the longest TCP header (RFC 9293 §3.1).
+const TCP_LEAST: u32 = 20;
+const TCP_LIMIT: u32 = 60;
+/// What a header may be longer than the shortest, as a mask; and room for as much.
+const TCP_MASK: u32 = 63;
+const TCP_ROOM: usize = (TCP_LEAST + TCP_MASK + 1) as usize;
 
 /// Answers a SYN, or leaves it to the stack.
 #[inline(always)]
@@ -49,11 +53,16 @@ pub fn answer(ctx: &XdpContext) -> u32 {
 /// The cookie of the listener that would take this SYN, and behind 32 bits the segment size that it stands for.
 #[inline(always)]
 fn kernel_cookie(ctx: &XdpContext, packet: &Packet) -> Option<i64> {
-    let mut tcp = [0_u8; TCP_LIMIT];
+    let mut tcp = [0_u8; TCP_ROOM];
     let length = packet.header as u32;
-    if !(20..=TCP_LIMIT as u32).contains(&length) {
+    if !(TCP_LEAST..=TCP_LIMIT).contains(&length) {
         return None;
     }
+    // Before 6.8 the verifier learns nothing from that comparison. Read back, so that the compiler does not know the range
+    // and leaves the mask, which bounds the length.
+    // SAFETY: a variable of ours.
+    let more = unsafe { (&raw const length).read_volatile() }.wrapping_sub(TCP_LEAST) & TCP_MASK;
+    let length = TCP_LEAST + more;
     // SAFETY: the buffer is at least that long.
     if unsafe {
         bpf_xdp_load_bytes(ctx.as_ptr().cast(), packet.transport as u32, tcp.as_mut_ptr().cast(), length)
