@@ -15,6 +15,7 @@ mod pump;
 mod records;
 mod running;
 mod standings;
+mod sync;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
 
+pub(crate) use ground::make_state_folder;
 pub use handoff::ToReception;
 pub(crate) use hits::hits;
 pub use records::Records;
@@ -92,6 +94,7 @@ async fn whole(config: Config) -> Result<Running, Failure> {
     });
 
     learn.join(&edge);
+    let sync = sync::start(&config, &edge, &hostname, &tasks, &shutdown).await?;
 
     // 10 to 12. Queue, its agents, and DSNs.
     let queue = Queue::start(mailgate_queue::Parts {
@@ -140,6 +143,7 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         greylist,
         lists,
         mail,
+        sync,
         foreign: None,
         filter,
         control,

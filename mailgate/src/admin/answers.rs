@@ -34,6 +34,8 @@ pub struct Answers {
     pub lists: Lists,
     /// Queue and people, where mail is received here.
     pub mail: Option<Mail>,
+    /// Other MXs that share what the edge learns, where there are any.
+    pub sync: Option<mailgate_edge::Sync>,
     /// The mail server behind the edge, where it is another one.
     pub foreign: Option<Foreign>,
     /// Where the tables act.
@@ -86,6 +88,7 @@ impl Answers {
             | Call::GreyDelete { .. }
             | Call::GreyImport { .. }
             | Call::GreyStatistics => self.grey(call).await,
+            Call::SyncStatus => self.sync(),
             other => self.queue(other).await,
         };
         answered.unwrap_or_else(Answer::Failed)
@@ -104,6 +107,7 @@ impl Answers {
             "filter": self.filter.status(),
             "edge": self.edge.statistics(),
             "queue": queue,
+            "sync": self.sync.as_ref().map(mailgate_edge::Sync::status),
             "foreign": self.foreign.as_ref().map(Foreign::status),
         })))
     }
@@ -172,6 +176,17 @@ impl Answers {
             }
             _ => Answer::done(edge.statistics()),
         })
+    }
+
+    fn sync(&self) -> Result<Answer> {
+        match &self.sync {
+            Some(sync) => Ok(Answer::done(sync.status())),
+            None => Err(Failure {
+                message: "nothing is shared with other hosts; [edge.sync] names none (docs/sync.md)"
+                    .to_owned(),
+                exit: exit::DATA,
+            }),
+        }
     }
 
     fn mail(&self) -> Result<&Mail> {

@@ -125,6 +125,7 @@ pub enum Call {
         rows: Vec<SpamdbRow>,
     },
     GreyStatistics,
+    SyncStatus,
     QueueList,
     QueueShow {
         id: QueueId,

@@ -11,6 +11,7 @@ mod listing;
 mod lists;
 mod queue;
 mod run;
+mod sync;
 mod table;
 mod table_text;
 mod trace;
@@ -91,6 +92,9 @@ enum Command {
     /// The greylist: waiting tuples, passed and trapped sources, trap addresses.
     #[command(subcommand)]
     Grey(grey::Verb),
+    /// Other MXs that share what this one learns.
+    #[command(subcommand)]
+    Sync(sync::Verb),
     /// Accepted messages that are not yet delivered.
     #[command(subcommand)]
     Queue(queue::Verb),
@@ -154,6 +158,8 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Firewall(verb) => verb.question(),
         Command::Bgp(verb) => verb.question(),
         Command::Grey(verb) => verb.question()?,
+        Command::Sync(sync::Verb::Key) => return sync::key(&place, json).map(|()| 0),
+        Command::Sync(verb) => verb.question(),
         Command::Queue(verb) => verb.question(),
         Command::Domain(verb) => verb.question(),
         Command::Account(verb) => verb.question()?,

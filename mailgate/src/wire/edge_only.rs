@@ -45,6 +45,7 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         shutdown: shutdown.clone(),
     });
 
+    let own_name = hostname.clone();
     // 2 and 3. Accept, tarpit, greylist.
     let edge = Edge::new(mailgate_edge::Parts {
         config: config.edge.clone(),
@@ -59,6 +60,8 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });
+
+    let sync = super::sync::start(&config, &edge, &own_name, &tasks, &shutdown).await?;
 
     tables_ready.wait().await;
     let ids = Arc::new(IdGenerator::new(std::process::id().wrapping_mul(0x9E37_79B9)));
@@ -80,6 +83,7 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         greylist,
         lists,
         mail: None,
+        sync,
         foreign,
         filter,
         control,

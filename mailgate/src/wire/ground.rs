@@ -128,7 +128,7 @@ impl Ready {
 }
 
 /// Made with mode 0700 if missing.
-pub(super) fn make_state_folder(config: &Config) -> Result<(), Failure> {
+pub(crate) fn make_state_folder(config: &Config) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let folder = &config.state_dir;
     std::fs::DirBuilder::new()

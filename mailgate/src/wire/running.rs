@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailgate_edge::Edge;
 use mailgate_edge::foreign::Foreign;
+use mailgate_edge::{Edge, Sync as Synchronisation};
 use mailgate_lists::Lists;
 use mailgate_model::{Address, Clock, Domain};
 use mailgate_packet::firewall::Control;
@@ -60,6 +60,7 @@ pub struct Running {
     pub(super) greylist: Greylist,
     pub(super) lists: Lists,
     pub(super) mail: Option<Mail>,
+    pub(super) sync: Option<Synchronisation>,
     pub(super) foreign: Option<Foreign>,
     pub(super) filter: Arc<dyn PacketFilter>,
     pub(super) control: Arc<Control>,
@@ -100,6 +101,7 @@ impl Running {
             edge: Arc::clone(&self.edge),
             lists: self.lists.clone(),
             mail: self.mail.clone(),
+            sync: self.sync.clone(),
             foreign: self.foreign.clone(),
             filter: Arc::clone(&self.filter),
             firewall: Firewall {

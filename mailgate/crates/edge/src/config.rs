@@ -56,6 +56,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[edge.overload]`: how long sources stay in the table that a limit put them into.
     pub overload: mailgate_packet::overload::Config,
+    /// `[edge.sync]`: other MXs that share what this one learns.
+    pub sync: crate::sync::config::SyncConfig,
     /// `[edge.packet]`: the kernel filter.
     pub packet: mailgate_packet::Config,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             tarpit: TarpitConfig::default(),
             limits: LimitsConfig::default(),
             overload: mailgate_packet::overload::Config::default(),
+            sync: crate::sync::config::SyncConfig::default(),
             packet: mailgate_packet::Config::default(),
         }
     }
@@ -321,6 +324,7 @@ impl Config {
             want(found > 0, format!("edge.limits.{key}: found 0, expected at least 1"));
         }
         problems.extend(self.overload.problems());
+        problems.extend(self.sync.problems());
         problems
     }
 }

@@ -20,6 +20,7 @@ mod handoff;
 mod limits;
 mod reply;
 mod statistics;
+pub mod sync;
 mod tarpit;
 mod trap;
 
@@ -31,6 +32,7 @@ pub use error::Error;
 pub use greylist::spamdb::Entry;
 pub use handoff::{Handoff, Handover};
 pub use statistics::Statistics;
+pub use sync::Sync;
 pub use tarpit::Texts;
 pub use trap::{Excuses, Known, Recipients};
 

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod pinned;
 mod selfsigned;
 mod watch;
 
@@ -22,6 +23,7 @@ use crate::{Error, Stream, TlsConfig};
 use certificates::Certificates;
 pub use client::PeerCertificate;
 pub(crate) use client::server_name;
+pub use pinned::{Fingerprint, Pinned};
 
 /// How long a peer may take for the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);

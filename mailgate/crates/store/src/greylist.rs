@@ -10,6 +10,7 @@
 //! Counting contacts never changes a kind (spamd's counters did, spec of its defects: a refresh un-trapped a host).
 
 mod checkpoint;
+pub mod feed;
 mod index;
 mod load;
 mod past;

@@ -13,6 +13,7 @@ mod database;
 mod error;
 pub mod greylist;
 pub mod mailboxes;
+mod marks;
 pub mod records;
 pub mod spool;
 
@@ -20,5 +21,6 @@ pub use database::{Database, Durability};
 pub use error::Error;
 pub use greylist::Greylist;
 pub use mailboxes::Mailboxes;
+pub use marks::Marks;
 pub use records::Records;
 pub use spool::{Receipt, Spool};

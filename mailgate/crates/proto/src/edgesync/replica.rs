@@ -130,7 +130,8 @@ pub struct Replica {
     clock: Stamp,
     /// States that the store had when it was changed by others than us.
     shadows: HashMap<u64, Option<Body>>,
-    marks: Vec<Mark>,
+    /// By hash, so that they are never more than keys.
+    marks: HashMap<u64, Mark>,
     tuples: usize,
     deletions: usize,
     hearsay: usize,
@@ -150,7 +151,7 @@ impl Replica {
             log_start: 1,
             clock: Stamp::default(),
             shadows: HashMap::new(),
-            marks: Vec::new(),
+            marks: HashMap::new(),
             tuples: 0,
             deletions: 0,
             hearsay: 0,
@@ -331,7 +332,7 @@ impl Replica {
 
     /// Stamps to be stored since the last call.
     pub fn take_marks(&mut self) -> Vec<Mark> {
-        std::mem::take(&mut self.marks)
+        std::mem::take(&mut self.marks).into_values().collect()
     }
 
     /// Every key with its state, for tests and repair.
@@ -428,7 +429,7 @@ impl Replica {
         let was_marked = old.as_ref().map_or((Stamp::default(), 0), |old| (old.stamp, old.until));
         if was_marked != (slot.stamp, slot.until) {
             let until = if slot.stamp == Stamp::default() { 0 } else { slot.until.max(1) };
-            self.marks.push(Mark { key: slot.key.clone(), stamp: slot.stamp, until });
+            self.marks.insert(hash, Mark { key: slot.key.clone(), stamp: slot.stamp, until });
         }
         if slot.body.is_some() || slot.until != 0 {
             self.count(&slot, hash, true);

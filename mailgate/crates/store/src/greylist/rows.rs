@@ -61,6 +61,26 @@ const PEER_COLUMNS: &str = "network, kind, origin, first, pass, expires, blocked
 pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Error> {
     match change {
         Change::Grey(key, tuple, said, grey) => put(connection, *key, tuple, said, grey)?,
+        Change::Shared(key, tuple, grey) => {
+            let said = Said {
+                helo: String::new(),
+                reverse_path: tuple.reverse_path.clone(),
+                forward_path: tuple.forward_path.clone(),
+            };
+            let known = connection
+                .prepare_cached(
+                    "UPDATE tuple SET first = ?2, pass = ?3, expires = ?4, blocked = ?5, passed = ?6 WHERE key = ?1",
+                )?
+                .execute(params![
+                    key.row(),
+                    grey.first.millis(),
+                    grey.pass.millis(),
+                    grey.expires.millis(),
+                    grey.blocked,
+                    grey.passed,
+                ])?;
+            if known == 0 { put(connection, *key, tuple, &said, grey)? } else { known }
+        }
         Change::ForgetGrey(key, _) => {
             connection.prepare_cached("DELETE FROM tuple WHERE key = ?1")?.execute([key.row()])?
         }

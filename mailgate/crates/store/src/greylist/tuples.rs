@@ -95,6 +95,13 @@ impl Packed {
     }
 }
 
+impl Grey {
+    /// As memory keeps it.
+    pub(super) fn kept(self) -> Self {
+        Packed::of(&self).grey()
+    }
+}
+
 /// A part of the tuples, under a lock of its own.
 #[derive(Default)]
 struct Shard {

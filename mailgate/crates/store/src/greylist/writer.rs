@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use mailgate_model::{Clock, Timestamp};
 use tokio::sync::{Notify, watch};
 
+use super::feed::Feed;
 use super::past::Times;
 use super::tuples::Key;
 use super::{Grey, Peer, Said, Tuple, rows};
@@ -29,7 +30,9 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     Grey(Key, Tuple, Said, Grey),
-    ForgetGrey(Key, #[expect(dead_code, reason = "whoever hears of changes does not know our keys")] Tuple),
+    /// As another host says; what was said here stays.
+    Shared(Key, Tuple, Grey),
+    ForgetGrey(Key, Tuple),
     Peer(IpNet, Peer),
     ForgetPeer(IpNet),
     TrapAddress(String, Timestamp),
@@ -42,6 +45,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
     database: Database,
+    feed: Feed,
 }
 
 struct Shared {
@@ -75,11 +79,16 @@ impl Writer {
         });
         let (progress, seen) = watch::channel(Progress::default());
         tokio::spawn(run(Arc::clone(&shared), database.clone(), progress, clock));
-        Self { shared, progress: seen, database }
+        Self { shared, progress: seen, database, feed: Feed::default() }
     }
 
     pub(super) fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// Where changes are heard.
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     pub(super) fn unsaved(&self) -> u64 {
@@ -93,6 +102,7 @@ impl Writer {
 
     /// Takes a change in. Called under the lock of what is changed, so that the order is the same here.
     pub(super) fn push(&self, change: Change) {
+        self.feed.note(&change);
         let mut waiting = self.shared.lock();
         if waiting.changes.len() >= WAITING_LIMIT {
             self.shared.unsaved.fetch_add(1, Ordering::Relaxed);
