@@ -21,6 +21,8 @@ async fn edge() -> Arc<Edge> {
         config: Config::default(),
         hostname: Domain::parse("mx.example.org").unwrap(),
         content_limit: 1000,
+        inquiry: None,
+        feeds: Vec::new(),
         greylist: Greylist::memory(Arc::clone(&clock)).await.unwrap(),
         filter: mailgate_packet::open(&mailgate_packet::Config::default(), Arc::clone(&clock)),
         handoff: Arc::new(Nobody),

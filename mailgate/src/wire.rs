@@ -8,6 +8,7 @@ mod firewall;
 mod ground;
 mod handoff;
 mod hits;
+mod inquiry;
 mod listeners;
 mod overload;
 mod protected;
@@ -84,6 +85,8 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         hostname: hostname.clone(),
         content_limit: config.smtp.message_size,
         greylist: greylist.clone(),
+        inquiry: Some(Arc::new(inquiry::ToDns::new(&resolver, hostname.as_str()))),
+        feeds: inquiry::feeds(&config.lists),
         filter: Arc::clone(&filter),
         handoff: Arc::new(handoff::ToReception::new(Arc::clone(&smtp), tasks.clone())),
         tls: Some(tls.clone()),

@@ -12,7 +12,7 @@ use mailgate_edge::{Edge, Given, Statistics};
 use mailgate_model::{Address, Client, Domain, IdGenerator, ManualClock, Span, Timestamp};
 use mailgate_msgauth::{Signer, Verifier};
 use mailgate_net::{Resolver, ResolverConfig, Tls, TlsConfig};
-use mailgate_smtp::{Learn, Server};
+use mailgate_smtp::{Accepted, Learn, Server};
 use mailgate_store::{Greylist, Records, Spool};
 use mailgate_tests::{Dns, SmtpClient, until};
 use tokio_util::sync::CancellationToken;
@@ -40,8 +40,8 @@ struct World {
 struct Memory(Greylist);
 
 impl Learn for Memory {
-    fn accepted(&self, ip: IpAddr) {
-        let _ = self.0.accepted(ip, Duration::from_secs(36 * 86_400));
+    fn accepted(&self, accepted: &Accepted<'_>) {
+        let _ = self.0.accepted(accepted.client.ip(), Duration::from_secs(36 * 86_400));
     }
 }
 
@@ -141,12 +141,15 @@ async fn build(
         learn: Arc::new(Memory(greylist.clone())),
         shutdown: shutdown.clone(),
     });
-    let mut config = mailgate_edge::Config::default();
+    let mode = mailgate_edge::config::Mode::Classic;
+    let mut config = mailgate_edge::Config { mode, ..mailgate_edge::Config::default() };
     config.greylist.pass_after = Span::from_secs(PASS.as_secs());
     let edge = Edge::new(mailgate_edge::Parts {
         content_limit: mailgate_smtp::Config::default().message_size,
         config,
         hostname,
+        inquiry: None,
+        feeds: Vec::new(),
         greylist: greylist.clone(),
         filter: mailgate_packet::open(&mailgate_packet::Config::default(), Arc::clone(&time)).unwrap(),
         handoff: Arc::new(ToReception::new(server, TaskTracker::new())),

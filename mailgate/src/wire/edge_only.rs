@@ -34,6 +34,7 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         standings,
     } = Ground::open(&config).await?;
 
+    let inquiry = Arc::new(super::inquiry::ToDns::new(&resolver, hostname.as_str()));
     // 4. The hand-off goes to the mail server behind.
     let foreign = Foreign::start(foreign::Parts {
         config: config.edge.foreign.clone(),
@@ -52,6 +53,8 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         hostname,
         content_limit: config.smtp.message_size,
         greylist: greylist.clone(),
+        inquiry: Some(inquiry),
+        feeds: super::inquiry::feeds(&config.lists),
         filter: Arc::clone(&filter),
         handoff: Arc::new(foreign.clone()),
         tls: Some(tls.clone()),

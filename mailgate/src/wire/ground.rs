@@ -65,7 +65,7 @@ impl Ground {
 
         // 1. Kernel filter, fed by the lists.
         let unknown = match config.edge.mode {
-            Mode::Classic => Unknown::Edge,
+            Mode::Classic | Mode::Selective => Unknown::Edge,
             Mode::Off => Unknown::Pass,
         };
         let behaviour = (config.edge.behind == Behind::Foreign).then_some(unknown);

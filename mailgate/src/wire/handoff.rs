@@ -1,11 +1,10 @@
 //! 4. From the edge to reception and back, which may not know each other.
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use mailgate_edge::{Edge, Handoff, Handover};
 use mailgate_model::Service;
-use mailgate_smtp::{Learn, Resumed, Server};
+use mailgate_smtp::{Accepted, Learn, Resumed, Server};
 use tokio_util::task::TaskTracker;
 
 /// Gives connections to reception, each in a task of its own.
@@ -48,9 +47,10 @@ impl ToEdge {
 }
 
 impl Learn for ToEdge {
-    fn accepted(&self, ip: IpAddr) {
+    fn accepted(&self, accepted: &Accepted<'_>) {
+        let Accepted { client, session, queue_id, message_id } = accepted;
         if let Some(edge) = self.0.get() {
-            edge.accepted(ip);
+            edge.accepted(client, *session, &queue_id.to_string(), message_id);
         }
     }
 }

@@ -136,6 +136,8 @@ key = {key}
 [net.resolver]
 servers = ["{resolver}:53"]
 
+[edge]
+mode = "classic"
 [edge.packet]
 interfaces = ["eth0"]
 mode = "native"

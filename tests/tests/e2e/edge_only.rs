@@ -76,6 +76,7 @@ hostname = "mx.example.org"
 [net.resolver]
 servers = ["{}:53"]
 [edge]
+mode = "classic"
 behind = "foreign"
 [edge.foreign]
 {foreign}

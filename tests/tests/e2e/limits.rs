@@ -26,6 +26,7 @@ const IMAPS: u16 = 993;
 const LIMITS: &str = r#"
 hostname = "mx.example.org"
 [edge]
+mode = "classic"
 behind = "foreign"
 [edge.packet]
 interfaces = ["eth0"]

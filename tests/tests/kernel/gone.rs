@@ -56,7 +56,7 @@ fn after_a_kill(backend: &str) {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
         "hostname = \"mx.example.org\"\n[net.resolver]\nservers = [\"127.0.0.1:53\"]\n\
-         [edge]\nbehind = \"foreign\"\n\
+         [edge]\nmode = \"classic\"\nbehind = \"foreign\"\n\
          [edge.packet]\ninterfaces = [\"eth0\"]\nbackend = \"{backend}\"\ninstance = \"gone\"\n"
     );
     let mut daemon = Daemon::start(folder.path(), &text, Some(mx)).unwrap();

@@ -88,6 +88,8 @@ async fn measure(count: usize) {
         config,
         hostname: Domain::parse("mx.example.org").expect("a domain"),
         content_limit: 10_000_000,
+        inquiry: None,
+        feeds: Vec::new(),
         greylist: Greylist::memory(clock.clone()).await.expect("a greylist"),
         filter: Arc::new(Everybody),
         handoff: Arc::new(Nobody),

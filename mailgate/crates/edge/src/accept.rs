@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mailgate_lists::{Action, TableName};
-use mailgate_model::{Client, Clock, Domain, SessionId};
+use mailgate_model::{Client, Clock, Domain, FirstContact, SessionId};
 use mailgate_net::{Stream, Tls};
 use mailgate_store::Greylist;
 use mailgate_store::greylist::PeerKind;
@@ -12,13 +12,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::classify::{Facts, Reason, Refusal, Route, classify};
-use crate::config::{Behind, Config};
-use crate::greylist;
+use crate::classify::{Layers, Refusal, Route, classify, said};
+use crate::config::{Behind, Config, Mode};
+use crate::greylist::{self, policy::Policy};
 use crate::handoff::{Handoff, Handover};
 use crate::limits::Places;
+use crate::reason::Reason;
 use crate::reply;
 use crate::statistics::{Counters, Statistics};
+use crate::suspicion::{Inquiry, Surroundings, Tables, Zones};
 use crate::tarpit::{self, About, Held, Tarpit, Texts, Why};
 use crate::trap::{Recipients, TrapReason, Traps};
 use mailgate_packet::PacketFilter;
@@ -33,6 +35,10 @@ pub struct Parts {
     pub content_limit: usize,
     /// The memory of first contact.
     pub greylist: Greylist,
+    /// What the DNS says of clients; without it only what they do counts.
+    pub inquiry: Option<Arc<dyn Inquiry>>,
+    /// Tables that others fill: their bypass counts less than what was seen here.
+    pub feeds: Vec<TableName>,
     /// What the tables say of an address.
     pub filter: Arc<dyn PacketFilter>,
     /// Where connections go that deserve a real server.
@@ -63,6 +69,9 @@ pub struct Edge {
     pub(crate) statistics: Arc<Counters>,
     pub(crate) tarpit: Tarpit,
     pub(crate) traps: Traps,
+    pub(crate) policy: Policy,
+    pub(crate) around: Option<Surroundings>,
+    pub(crate) feeds: Vec<TableName>,
     places: Arc<Places>,
 }
 
@@ -71,7 +80,7 @@ impl Edge {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { config, hostname, content_limit, greylist, filter, handoff, tls, .. } = parts;
-        let Parts { recipients, texts, clock, shutdown, .. } = parts;
+        let Parts { inquiry, feeds, recipients, texts, clock, shutdown, .. } = parts;
         let statistics = Arc::new(Counters::default());
         let tarpit = Tarpit::start(tarpit::Parts {
             config: config.tarpit.clone(),
@@ -93,7 +102,23 @@ impl Edge {
                 () = ended.cancelled() => {}
             }
         });
+        let around = inquiry.map(|inquiry| Surroundings {
+            zones: Arc::new(Zones::new(&config.suspicion.zones)),
+            inquiry,
+            clock: Arc::clone(&clock),
+            budget: config.suspicion.budget.duration(),
+        });
+        if let Some(around) = around.as_ref().filter(|around| !around.zones.is_empty()) {
+            let (zones, inquiry) = (Arc::clone(&around.zones), Arc::clone(&around.inquiry));
+            tokio::spawn(zones.test_forever(inquiry, Arc::clone(&clock), shutdown.clone()));
+        }
+        if config.mode == Mode::Selective {
+            greylist.limit_pending(config.greylist.selective.pending);
+        }
         Arc::new(Self {
+            policy: Policy::from(&config),
+            around,
+            feeds,
             places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
             config,
             hostname,
@@ -120,7 +145,9 @@ impl Edge {
         match route {
             Route::Greylist => self.greet(tcp, client, session).await,
             Route::Reception(reason) => {
-                if self.config.behind == Behind::Foreign && reason == Reason::Passed {
+                if self.config.behind == Behind::Foreign
+                    && matches!(reason, Reason::Passed | Reason::Admitted)
+                {
                     // The kernel should have sent it on.
                     self.greylist.tell_again(ip);
                 }
@@ -128,6 +155,7 @@ impl Edge {
             }
             Route::Refuse(refusal) => self.refuse(tcp, session, refusal).await,
             Route::Tarpit(reason) => {
+                self.statistics.reason(reason);
                 let why = if reason == Reason::Trapped { Why::Trapped } else { Why::Listed(tables.into()) };
                 tracing::info!(target: "edge", s = %session, event = "tarpit", ip = %ip, result = "held", reason = reason.word());
                 let about = About::new(ip, session, why, self.clock.now());
@@ -140,21 +168,24 @@ impl Edge {
     #[must_use]
     pub fn route(&self, ip: IpAddr) -> (Route, Vec<TableName>) {
         let ip = ip.to_canonical();
-        let (listed, tables) = self.listed(ip);
+        let verdict = self.filter.verdict(ip);
+        let (bypass, blocked) = said(&verdict, self.feeds());
         let standing = self.greylist.standing(ip);
         let local = self.config.local.iter().any(|network| network.contains(&ip));
-        (classify(&Facts { local, listed, standing: &standing, mode: self.config.mode }), tables)
+        let grey = verdict.meanings.contains(&Action::Grey) || verdict.action == Some(Action::Grey);
+        let layers = Layers { local, bypass, blocked, grey, standing: &standing, mode: self.config.mode };
+        (classify(&layers), verdict.tables)
     }
 
-    fn listed(&self, ip: IpAddr) -> (Option<Action>, Vec<TableName>) {
-        let verdict = self.filter.verdict(ip);
-        (verdict.action, verdict.tables)
-    }
-
-    /// A message from `ip` was accepted and was no spam: a client that passed stays passed. To be called by whoever
-    /// gave the 250 after content; a connection alone teaches nothing.
-    pub fn accepted(&self, ip: IpAddr) {
-        self.greylist.accepted(ip, self.config.greylist.passed_for.duration());
+    /// The tables that add to the suspicion of `ip`.
+    pub(crate) fn tables(&self, ip: IpAddr) -> Tables {
+        let verdict = self.filter.verdict(ip.to_canonical());
+        let held = verdict.tables.into_iter().zip(verdict.meanings.iter().copied());
+        let grey = verdict.meanings.contains(&Action::Grey) || verdict.action == Some(Action::Grey);
+        Tables {
+            score: held.filter(|(_, meaning)| *meaning == Action::Score).map(|(name, _)| name).collect(),
+            grey,
+        }
     }
 
     /// Counters since the start and sizes now.
@@ -164,6 +195,8 @@ impl Edge {
             greeting_now: self.places.taken(),
             held_now: self.tarpit.held(),
             greylist: self.greylist.counts(),
+            reasons: self.statistics.found(),
+            zones: self.around.as_ref().map(|around| around.zones.status()).unwrap_or_default(),
             ..self.statistics.read()
         }
     }
@@ -171,14 +204,17 @@ impl Edge {
     async fn greet(self: &Arc<Self>, tcp: TcpStream, client: Client, session: SessionId) {
         let Some(_place) = self.places.take(client.ip()) else {
             self.statistics.turned_away();
+            self.statistics.reason(Reason::Limit);
             tracing::info!(target: "edge", s = %session, event = "connect", ip = %client.ip(), result = "refused", reason = "limit");
             return last_words(tcp, &reply::TOO_MANY_SESSIONS).await;
         };
         greylist::serve(self, Stream::Plain(tcp), client, session).await;
     }
 
-    fn hand_over(&self, tcp: TcpStream, client: Client, session: SessionId, reason: Reason) {
+    fn hand_over(&self, tcp: TcpStream, mut client: Client, session: SessionId, reason: Reason) {
         self.statistics.straight();
+        self.went_straight(session, client.ip(), reason);
+        client.contact = Some(FirstContact { identity: String::new(), words: reason.word().to_owned() });
         tracing::debug!(target: "edge", s = %session, event = "connect", ip = %client.ip(), result = "reception", reason = reason.word());
         self.handoff.hand_over(Handover {
             stream: Stream::Plain(tcp),
@@ -193,7 +229,8 @@ impl Edge {
 
     async fn refuse(&self, tcp: TcpStream, session: SessionId, refusal: Refusal) {
         self.statistics.refused();
-        tracing::info!(target: "edge", s = %session, event = "connect", result = "refused", reason = ?refusal);
+        self.statistics.reason(refusal.reason());
+        tracing::info!(target: "edge", s = %session, event = "connect", result = "refused", reason = refusal.reason().word());
         match refusal {
             Refusal::Drop => drop(tcp),
             Refusal::Reject => last_words(tcp, &reply::REFUSED).await,

@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use mailgate_lists::TableName;
 use mailgate_model::Span;
-use mailgate_store::greylist::{Filter, Kind, Origin, Peer, PeerKind, Standing};
+use mailgate_store::greylist::{Filter, Identity, Kind, Known, Origin, Peer, PeerKind, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::accept::Edge;
 use crate::classify::Route;
 use crate::error::Error;
+use crate::greylist::normalised_recipient;
 use crate::greylist::spamdb::{self, Entry, Read};
-use crate::greylist::{normalised_recipient, tuple};
+use crate::statistics::Delays;
+use crate::suspicion::{Facts, Weighed};
 
 /// Which entries are listed; the default is all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +81,18 @@ pub struct Shown {
     pub entries: Vec<Entry>,
 }
 
+/// An identity that people look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KnownIdentity {
+    /// Who.
+    pub identity: Identity,
+    /// Whether it goes on without waiting.
+    pub trusted: bool,
+    /// What it did.
+    #[serde(flatten)]
+    pub known: Known,
+}
+
 /// What became of a dump of spamdb(8).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Imported {
@@ -125,7 +139,7 @@ impl Edge {
         let (route, reason) = match route {
             Route::Greylist => ("greylist", None),
             Route::Reception(reason) => ("reception", Some(reason.word())),
-            Route::Refuse(_) => ("refuse", None),
+            Route::Refuse(refusal) => ("refuse", Some(refusal.reason().word())),
             Route::Tarpit(reason) => ("tarpit", Some(reason.word())),
         };
         let standing = match self.greylist.standing(ip) {
@@ -135,6 +149,24 @@ impl Edge {
         };
         let query = Query { network: Some(ip.into()), ..Query::default() };
         Ok(Shown { ip, standing, route, reason, tables, entries: self.grey_list(query).await? })
+    }
+
+    /// How long those waited who came again and passed.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn delays(&self) -> Result<Delays, Error> {
+        Ok(Delays::of(&self.greylist.waits().await?))
+    }
+
+    /// Identities that had mail accepted or came again; only those whose text holds `part`.
+    #[must_use]
+    pub fn identities(&self, part: Option<&str>, limit: usize) -> Vec<KnownIdentity> {
+        let found = self.greylist.identities(part, limit);
+        found
+            .into_iter()
+            .map(|(identity, known)| KnownIdentity { identity, trusted: known.is_trusted(), known })
+            .collect()
     }
 
     /// Adds an entry by command; it is stored when this returns.
@@ -217,9 +249,13 @@ impl Edge {
                 Ok(Read::Grey { grey, .. }) if grey.expires <= now => imported.expired += 1,
                 Ok(Read::Peer { peer, .. }) if peer.expires <= now => imported.expired += 1,
                 Ok(Read::Grey { ip, said, reverse, forward, mut grey }) => {
-                    grey.pass = grey.first.plus(self.config.greylist.pass_after.duration());
-                    let key = tuple(ip, &reverse, &forward, &self.config.greylist);
-                    self.greylist.restore(&key, &said, grey);
+                    let timings = self.policy.timings(&Weighed::unknown(ip));
+                    grey.pass = grey.first.plus(timings.pass_after);
+                    let (reverse_path, forward_path) = (&reverse.to_string(), &forward.to_string());
+                    let facts = Facts { reverse_path, forward_path, ..Facts::of(ip) };
+                    if let Some(key) = self.policy.keys(&Weighed::unknown(facts.ip), &facts).first() {
+                        self.greylist.restore(key, &said, grey);
+                    }
                     imported.grey += 1;
                 }
                 Ok(Read::Peer { network, peer }) => {

@@ -1,21 +1,51 @@
 //! Where a connection goes: a pure function of what is known when it arrives.
 
-use mailgate_lists::Action;
+use mailgate_lists::{Action, TableName};
+use mailgate_packet::Verdict;
 use mailgate_store::greylist::{Origin, Standing};
 
 use crate::config::Mode;
+use crate::reason::Reason;
 
-/// What is known of a source at the moment it connects.
+/// What the layers say of a source at the moment it connects.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct Layers<'a> {
     /// It is in one of the networks that always go on.
     pub local: bool,
-    /// What the tables say, if one of them lists it; bypass beats block there already.
-    pub listed: Option<Action>,
+    /// Who says that it may pass, if a table does.
+    pub bypass: Option<Bypass>,
+    /// What a table says that blocks: drop, reject or tarpit.
+    pub blocked: Option<Action>,
+    /// A table with action grey holds it.
+    pub grey: bool,
     /// What its behaviour or the administrator said.
     pub standing: &'a Standing,
     /// What becomes of the unknown.
     pub mode: Mode,
+}
+
+/// Who fills the tables that let a source pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// The administrator, by hand, in a file or by a rule.
+    Admin,
+    /// Others, whose word counts less than what was seen here.
+    Feed,
+}
+
+/// What the tables say: who lets it pass, and what blocks it. `feeds` are the tables that others fill.
+#[must_use]
+pub(crate) fn said(verdict: &Verdict, feeds: &[TableName]) -> (Option<Bypass>, Option<Action>) {
+    let held = || verdict.tables.iter().zip(&verdict.meanings);
+    let blocking = |action: &Action| matches!(action, Action::Drop | Action::Reject | Action::Tarpit);
+    if verdict.action != Some(Action::Bypass) {
+        return (None, verdict.action.filter(blocking));
+    }
+    let mut bypasses = held().filter(|(_, meaning)| **meaning == Action::Bypass).peekable();
+    // Without any it was a rule of the firewall.
+    let is_fed = bypasses.peek().is_some() && bypasses.all(|(name, _)| feeds.contains(name));
+    let blocked = held().map(|(_, meaning)| *meaning).filter(blocking).min();
+    (Some(if is_fed { Bypass::Feed } else { Bypass::Admin }), blocked.filter(|_| is_fed))
 }
 
 /// Where a connection goes.
@@ -31,38 +61,6 @@ pub enum Route {
     Tarpit(Reason),
 }
 
-/// Why a connection goes where it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// A table with action bypass holds it.
-    Bypass,
-    /// It is in a local network.
-    Local,
-    /// A table with action tarpit holds it.
-    Listed,
-    /// It passed the greylist, or the administrator said so.
-    Passed,
-    /// It stepped into a trap, or the administrator said so.
-    Trapped,
-    /// Nothing is known, and greylisting is off.
-    Unknown,
-}
-
-impl Reason {
-    /// The word for logs.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Bypass => "bypass",
-            Self::Listed => "listed",
-            Self::Local => "local",
-            Self::Passed => "passed",
-            Self::Trapped => "trapped",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
 /// How a refused connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -72,27 +70,41 @@ pub enum Refusal {
     Reject,
 }
 
-/// The layers in their order, the first that applies decides: local networks; bypass tables; block tables that drop or
-/// reject; what the administrator passed; traps; block tables that tarpit; what passed by itself; the unknown.
+impl Refusal {
+    /// The reason.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Drop => Reason::Dropped,
+            Self::Reject => Reason::Rejected,
+        }
+    }
+}
+
+/// The layers in their order, the first that applies decides: local networks; bypass by the administrator; tables that drop
+/// or reject; what the administrator passed; traps; tables that tarpit; what passed by itself; bypass by feeds; the unknown.
 #[must_use]
-pub fn classify(facts: &Facts<'_>) -> Route {
-    if facts.local {
+pub fn classify(layers: &Layers<'_>) -> Route {
+    if layers.local {
         return Route::Reception(Reason::Local);
     }
-    match facts.listed {
-        Some(Action::Bypass) => return Route::Reception(Reason::Bypass),
+    if layers.bypass == Some(Bypass::Admin) {
+        return Route::Reception(Reason::Bypass);
+    }
+    match layers.blocked {
         Some(Action::Drop) => return Route::Refuse(Refusal::Drop),
         Some(Action::Reject) => return Route::Refuse(Refusal::Reject),
-        Some(Action::Tarpit | Action::Grey | Action::Score) | None => {}
+        Some(Action::Bypass | Action::Grey | Action::Score | Action::Tarpit) | None => {}
     }
-    let tarpitted = facts.listed == Some(Action::Tarpit);
-    match facts.standing {
-        Standing::Passed(_, peer) if peer.origin == Origin::Admin => Route::Reception(Reason::Passed),
+    match layers.standing {
+        Standing::Passed(_, peer) if peer.origin == Origin::Admin => Route::Reception(Reason::Admitted),
         Standing::Trapped(..) => Route::Tarpit(Reason::Trapped),
-        _ if tarpitted => Route::Tarpit(Reason::Listed),
+        _ if layers.blocked == Some(Action::Tarpit) => Route::Tarpit(Reason::Listed),
         Standing::Passed(..) => Route::Reception(Reason::Passed),
-        Standing::Unknown => match facts.mode {
-            Mode::Classic => Route::Greylist,
+        Standing::Unknown if layers.bypass.is_some() => Route::Reception(Reason::FeedBypass),
+        Standing::Unknown => match layers.mode {
+            Mode::Classic | Mode::Selective => Route::Greylist,
+            Mode::Off if layers.grey => Route::Greylist,
             Mode::Off => Route::Reception(Reason::Unknown),
         },
     }
@@ -115,56 +127,130 @@ mod tests {
         }
     }
 
+    /// Every pair of neighbouring layers, and some that are far apart.
     #[test]
     fn layers_decide_in_their_order() {
-        use Action::{Bypass, Drop, Reject, Tarpit};
+        use Action::{Drop, Reject, Tarpit};
         let unknown = Standing::Unknown;
         let passed = standing(PeerKind::Passed, Origin::Learned);
         let admin = standing(PeerKind::Passed, Origin::Admin);
         let trapped = standing(PeerKind::Trapped, Origin::Learned);
+        let (by_admin, by_feed) = (Some(Bypass::Admin), Some(Bypass::Feed));
         let reception = Route::Reception;
         let cases = [
-            ("a local network beats every block", true, Some(Drop), &trapped, reception(Reason::Local)),
-            ("bypass beats a trap", false, Some(Bypass), &trapped, reception(Reason::Bypass)),
+            ("a local network beats every block", true, None, Some(Drop), &trapped, reception(Reason::Local)),
+            ("bypass beats a block", false, by_admin, Some(Drop), &trapped, reception(Reason::Bypass)),
             (
                 "bypass spares the unknown the greylist",
                 false,
-                Some(Bypass),
+                by_admin,
+                None,
                 &unknown,
                 reception(Reason::Bypass),
             ),
-            ("drop beats everything learned", false, Some(Drop), &passed, Route::Refuse(Refusal::Drop)),
-            ("reject says so", false, Some(Reject), &unknown, Route::Refuse(Refusal::Reject)),
+            ("drop beats everything learned", false, None, Some(Drop), &passed, Route::Refuse(Refusal::Drop)),
+            (
+                "drop beats a feed's bypass",
+                false,
+                by_feed,
+                Some(Drop),
+                &unknown,
+                Route::Refuse(Refusal::Drop),
+            ),
+            ("reject says so", false, None, Some(Reject), &admin, Route::Refuse(Refusal::Reject)),
             (
                 "passed by command beats a tarpit table",
                 false,
+                None,
                 Some(Tarpit),
                 &admin,
-                reception(Reason::Passed),
+                reception(Reason::Admitted),
             ),
+            (
+                "a trap beats a tarpit table",
+                false,
+                None,
+                Some(Tarpit),
+                &trapped,
+                Route::Tarpit(Reason::Trapped),
+            ),
+            ("a trap beats a feed's bypass", false, by_feed, None, &trapped, Route::Tarpit(Reason::Trapped)),
             (
                 "a tarpit table beats passed by itself",
                 false,
+                None,
                 Some(Tarpit),
                 &passed,
                 Route::Tarpit(Reason::Listed),
             ),
-            ("trapped", false, None, &trapped, Route::Tarpit(Reason::Trapped)),
-            ("passed by itself", false, None, &passed, reception(Reason::Passed)),
-            ("unknown", false, None, &unknown, Route::Greylist),
+            (
+                "a tarpit table beats a feed's bypass",
+                false,
+                by_feed,
+                Some(Tarpit),
+                &unknown,
+                Route::Tarpit(Reason::Listed),
+            ),
+            (
+                "passed by itself beats a feed's bypass",
+                false,
+                by_feed,
+                None,
+                &passed,
+                reception(Reason::Passed),
+            ),
+            (
+                "a feed's bypass beats the unknown",
+                false,
+                by_feed,
+                None,
+                &unknown,
+                reception(Reason::FeedBypass),
+            ),
+            ("unknown", false, None, None, &unknown, Route::Greylist),
         ];
-        for (name, local, listed, standing, want) in cases {
-            let facts = Facts { local, listed, standing, mode: Mode::Classic };
-            assert_eq!(classify(&facts), want, "{name}");
+        for (name, local, bypass, blocked, standing, want) in cases {
+            let layers = Layers { local, bypass, blocked, grey: false, standing, mode: Mode::Classic };
+            assert_eq!(classify(&layers), want, "{name}");
         }
     }
 
     #[test]
     fn without_greylisting_only_the_unknown_fare_otherwise() {
-        let facts = Facts { local: false, listed: None, standing: &Standing::Unknown, mode: Mode::Off };
-        assert_eq!(classify(&facts), Route::Reception(Reason::Unknown));
+        let unknown = Standing::Unknown;
+        let layers = Layers {
+            local: false,
+            bypass: None,
+            blocked: None,
+            grey: false,
+            standing: &unknown,
+            mode: Mode::Off,
+        };
+        assert_eq!(classify(&layers), Route::Reception(Reason::Unknown));
+        assert_eq!(classify(&Layers { grey: true, ..layers }), Route::Greylist, "tables act all the same");
         let trapped = standing(PeerKind::Trapped, Origin::Learned);
-        let facts = Facts { standing: &trapped, ..facts };
-        assert_eq!(classify(&facts), Route::Tarpit(Reason::Trapped));
+        assert_eq!(classify(&Layers { standing: &trapped, ..layers }), Route::Tarpit(Reason::Trapped));
+    }
+
+    #[test]
+    fn a_bypass_of_feeds_alone_is_one_of_a_feed_and_shows_what_else_is_said() {
+        let name = |text: &str| TableName::parse(text).unwrap();
+        let feeds = [name("feed"), name("spews")];
+        let verdict = |tables: &[(&str, Action)]| Verdict {
+            action: tables.iter().map(|(_, action)| *action).min(),
+            tables: tables.iter().map(|(table, _)| name(table)).collect(),
+            meanings: tables.iter().map(|(_, action)| *action).collect(),
+            ..Verdict::default()
+        };
+        let of = |tables: &[(&str, Action)]| said(&verdict(tables), &feeds);
+        let (feed, own, block) =
+            (("feed", Action::Bypass), ("own", Action::Bypass), ("spews", Action::Tarpit));
+        assert_eq!(of(&[feed]), (Some(Bypass::Feed), None));
+        assert_eq!(of(&[feed, block]), (Some(Bypass::Feed), Some(Action::Tarpit)));
+        assert_eq!(of(&[feed, own, block]), (Some(Bypass::Admin), None));
+        assert_eq!(of(&[block]), (None, Some(Action::Tarpit)));
+        assert_eq!(of(&[("g", Action::Grey), ("s", Action::Score)]), (None, None));
+        let by_rule = Verdict { action: Some(Action::Bypass), ..Verdict::default() };
+        assert_eq!(said(&by_rule, &feeds), (Some(Bypass::Admin), None));
     }
 }

@@ -9,15 +9,19 @@ use ipnet::IpNet;
 use mailgate_model::{Domain, Span};
 use serde::Deserialize;
 
+use crate::suspicion::SuspicionConfig;
+
 /// What becomes of clients that no table and no history knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Every unknown client is greylisted, as spamd(8) does.
-    #[default]
     Classic,
     /// Unknown clients go straight to reception. Tables and traps act all the same.
     Off,
+    /// Unknown clients are judged, and only suspicious ones are greylisted.
+    #[default]
+    Selective,
 }
 
 /// Who takes the mail of clients that may speak to a server.
@@ -36,7 +40,8 @@ pub enum Behind {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What becomes of unknown clients: `"classic"` or `"off"`. Default `"classic"`.
+    /// What becomes of unknown clients: `"selective"` (only suspicious ones are greylisted), `"classic"` (all, as spamd) or
+    /// `"off"`. Default `"selective"`.
     pub mode: Mode,
     /// Who takes the mail: `"own"`, or `"foreign"` for the mail server that has port 25 of this host. Default `"own"`.
     pub behind: Behind,
@@ -46,6 +51,8 @@ pub struct Config {
     pub local: Vec<IpNet>,
     /// `[edge.foreign]`: the mail server behind, where `behind = "foreign"`.
     pub foreign: crate::foreign::config::ForeignConfig,
+    /// `[edge.suspicion]`: what makes a client suspicious.
+    pub suspicion: SuspicionConfig,
     /// `[edge.greylist]`.
     pub greylist: GreylistConfig,
     /// `[edge.traps]`.
@@ -72,6 +79,7 @@ impl Default for Config {
                 IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)),
                 IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
             ],
+            suspicion: SuspicionConfig::default(),
             greylist: GreylistConfig::default(),
             traps: TrapsConfig::default(),
             tarpit: TarpitConfig::default(),
@@ -83,7 +91,7 @@ impl Default for Config {
     }
 }
 
-/// `[edge.greylist]`: the timings are those of spamd(8) `-G pass:grey:white`.
+/// `[edge.greylist]`: the timings here are those of spamd(8) `-G pass:grey:white`, for mode `"classic"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GreylistConfig {
@@ -100,6 +108,81 @@ pub struct GreylistConfig {
     /// For how long after connecting an unknown client is answered one byte per `tarpit.interval`, as spamd(8) `-S`;
     /// impatient programs leave, some old but honest ones too. Default `"0s"` (never); spamd's own is `"10s"`.
     pub stutter_for: Span,
+    /// Recipients who want no greylisting: addresses, local parts with `@`, or domains with their subdomains. The client
+    /// may go on to other recipients in that session. Default `[]`; example `["help@example.org", "abuse@", "shop.example"]`.
+    pub opt_out: Vec<String>,
+    /// Whether everybody unknown goes on and only log, counters and `mailgate why` say who would have had to wait. Default
+    /// false.
+    pub dry_run: bool,
+    /// `[edge.greylist.selective]`.
+    pub selective: SelectiveConfig,
+}
+
+/// `[edge.greylist.selective]`: the timings of mode `"selective"`. Many mail servers come again after 200 to 300 seconds
+/// and then only hours later, so a longer delay costs hours.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectiveConfig {
+    /// From the first attempt until a retry passes. Default `"180s"`.
+    pub pass_after: Span,
+    /// The same for clients with an SPF pass. Default `"90s"`.
+    pub aligned_pass_after: Span,
+    /// The same from `suspicion.strong_at` points on. Default `"25m"`, as spamd.
+    pub strong_pass_after: Span,
+    /// From the last attempt until a retry counts as the first again. Default `"24h"`: some come again after half a day.
+    pub keep_for: Span,
+    /// The same from the first attempt. Default `"3d"`.
+    pub keep_at_most: Span,
+    /// How long a sender is trusted after its last accepted mail. Default `"45d"`: a monthly letter stays trusted.
+    pub trusted_for: Span,
+    /// Attempts of one source that may begin to wait within an hour, 1 to 10000; more are deferred and not remembered until
+    /// one of the first has come again, which makes the source trusted. Default 20.
+    pub pending: u32,
+}
+
+impl Default for SelectiveConfig {
+    fn default() -> Self {
+        Self {
+            pass_after: Span::from_secs(180),
+            aligned_pass_after: Span::from_secs(90),
+            strong_pass_after: Span::from_secs(25 * 60),
+            keep_for: Span::from_secs(24 * 3600),
+            keep_at_most: Span::from_secs(3 * 86_400),
+            trusted_for: Span::from_secs(45 * 86_400),
+            pending: 20,
+        }
+    }
+}
+
+impl SelectiveConfig {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (key, found) in [
+            ("pass_after", self.pass_after),
+            ("aligned_pass_after", self.aligned_pass_after),
+            ("strong_pass_after", self.strong_pass_after),
+        ] {
+            if found >= self.keep_for {
+                problems.push(format!(
+                    "edge.greylist.selective.{key}: found {found}, expected less than keep_for ({}), for example \"3m\"",
+                    self.keep_for
+                ));
+            }
+        }
+        if self.keep_at_most < self.keep_for {
+            problems.push(format!(
+                "edge.greylist.selective.keep_at_most: found {}, expected at least keep_for ({}), for example \"3d\"",
+                self.keep_at_most, self.keep_for
+            ));
+        }
+        if !(1..=10_000).contains(&self.pending) {
+            let found = self.pending;
+            problems.push(format!(
+                "edge.greylist.selective.pending: found {found}, expected 1 to 10000, for example 20"
+            ));
+        }
+        problems
+    }
 }
 
 impl Default for GreylistConfig {
@@ -111,6 +194,9 @@ impl Default for GreylistConfig {
             ipv4_prefix: 32,
             ipv6_prefix: 128,
             stutter_for: Span::from_secs(0),
+            opt_out: Vec::new(),
+            dry_run: false,
+            selective: SelectiveConfig::default(),
         }
     }
 }
@@ -325,6 +411,8 @@ impl Config {
         }
         problems.extend(self.overload.problems());
         problems.extend(self.sync.problems());
+        problems.extend(self.suspicion.problems());
+        problems.extend(self.greylist.selective.problems());
         problems
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Start reading at `decide.rs`, then `session.rs`.
 
+mod contact;
 mod decide;
 mod dialogue;
 mod expire;
+pub mod policy;
 mod session;
 pub(crate) mod spamdb;
 mod tuple;
 
-pub use decide::{Decision, Timings, decide};
+pub use decide::{Keep, Timings, Waited, wait_or_pass};
 pub(crate) use expire::sweep_forever;
 pub(crate) use session::serve;
-pub(crate) use tuple::{network, tuple};
+pub(crate) use tuple::network;
 pub use tuple::{normalised_recipient, normalised_sender};

@@ -17,24 +17,32 @@ mod error;
 pub mod foreign;
 pub mod greylist;
 mod handoff;
+pub mod identity;
 mod limits;
+mod reason;
 mod reply;
+mod simulate;
 mod statistics;
+pub mod suspicion;
 pub mod sync;
 mod tarpit;
 mod trap;
+mod why;
 
 pub use accept::{Edge, Parts};
-pub use admin::{Asked, Given, Imported, Query, Shown};
-pub use classify::{Facts, Reason, Refusal, Route, classify};
+pub use admin::{Asked, Given, Imported, KnownIdentity, Query, Shown};
+pub use classify::{Layers, Refusal, Route, classify};
 pub use config::Config;
 pub use error::Error;
 pub use greylist::spamdb::Entry;
 pub use handoff::{Handoff, Handover};
-pub use statistics::Statistics;
+pub use reason::Reason;
+pub use simulate::{Simulated, Supposed};
+pub use statistics::{Delays, Statistics};
 pub use sync::Sync;
 pub use tarpit::Texts;
 pub use trap::{Excuses, Known, Recipients};
+pub use why::{Because, Why};
 
 /// The answer of a station that the edge may not know: a future, because it may have to look.
 pub type Answer<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -21,6 +21,11 @@ pub(crate) const SHUTTING_DOWN: Reply =
 pub(crate) const TIMEOUT: Reply = Reply::new(421, Status::new(4, 4, 2), "Timeout, closing");
 /// Too many commands, or too many we cannot follow (RFC 5321 §4.3.2; IANA enhanced-status-codes 4.7.0).
 pub(crate) const TOO_MANY_MISTAKES: Reply = Reply::new(421, Status::new(4, 7, 0), "Too many errors, closing");
+/// First line of a greeting in two parts: who is suspicious has to wait for the second one (RFC 5321 §4.3.1).
+pub(crate) fn one_moment(greeting: &Reply) -> Reply {
+    let text = format!("{}\n{}", greeting.text, greeting.text);
+    greeting.clone().with_text(text)
+}
 /// Ours to NOOP and RSET (RFC 5321 §4.1.1.5, §4.1.1.9).
 pub(crate) const OK: Reply = Reply::new(250, Status::new(2, 0, 0), "Ok");
 /// To MAIL (RFC 5321 §4.1.1.2; IANA enhanced-status-codes 2.1.0).
@@ -65,7 +70,11 @@ pub(crate) const NO_TLS: Reply = Reply::new(454, Status::new(4, 7, 0), "TLS not 
 /// who waits exactly so long passes.
 pub(crate) fn deferred(wait: Duration) -> Reply {
     let seconds = wait.as_millis().div_ceil(1000).max(1);
-    Reply::new(451, Status::new(4, 7, 1), "").with_text(format!("greylisted, try again in {seconds} seconds"))
+    // The second form of the hint is for programs (draft-santos-smtpgrey, expired); who does not know it skips it.
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let hint = format!("retry={hours:02}:{minutes:02}:{rest:02}");
+    Reply::new(451, Status::new(4, 7, 1), "")
+        .with_text(format!("greylisted, try again in {seconds} seconds; {hint}"))
 }
 
 /// To RCPT of a client that has passed and cannot go on in this session (RFC 6647 §5.1; IANA enhanced-status-codes
@@ -93,9 +102,9 @@ mod tests {
     #[test]
     fn the_hint_is_rounded_up() {
         let text = |millis| deferred(Duration::from_millis(millis)).to_wire();
-        assert_eq!(text(1_499_001), "451 4.7.1 greylisted, try again in 1500 seconds\r\n");
-        assert_eq!(text(1_500_000), "451 4.7.1 greylisted, try again in 1500 seconds\r\n");
-        assert_eq!(text(0), "451 4.7.1 greylisted, try again in 1 seconds\r\n");
+        assert_eq!(text(1_499_001), "451 4.7.1 greylisted, try again in 1500 seconds; retry=00:25:00\r\n");
+        assert_eq!(text(1_500_000), "451 4.7.1 greylisted, try again in 1500 seconds; retry=00:25:00\r\n");
+        assert_eq!(text(0), "451 4.7.1 greylisted, try again in 1 seconds; retry=00:00:01\r\n");
     }
 
     #[test]

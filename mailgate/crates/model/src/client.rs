@@ -41,6 +41,17 @@ pub struct Client {
     pub tls: Option<TlsFacts>,
     /// The account that authenticated.
     pub identity: Option<Address>,
+    /// What first contact made of it, where it met it.
+    pub contact: Option<FirstContact>,
+}
+
+/// What first contact made of a client, for the trace field and for learning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstContact {
+    /// Who it was taken for, in the text of the greylist; empty where nobody asked.
+    pub identity: String,
+    /// The named reasons: words of lower-case letters and hyphens, separated by spaces and semicolons.
+    pub words: String,
 }
 
 impl Client {
@@ -54,6 +65,7 @@ impl Client {
             rdns: None,
             tls: None,
             identity: None,
+            contact: None,
         }
     }
 

@@ -21,7 +21,7 @@ mod span;
 mod status;
 
 pub use address::{Address, AddressError, Domain, ForwardPath, Host, LocalPart, ReversePath};
-pub use client::{Client, Service, TlsFacts};
+pub use client::{Client, FirstContact, Service, TlsFacts};
 pub use clock::{Clock, ManualClock, Sleep, Timestamp};
 pub use envelope::{DsnNotify, DsnReturn, Envelope, Recipient};
 pub use ids::{IdGenerator, QueueId, SessionId};

@@ -130,6 +130,18 @@ impl Verifier {
         verified
     }
 
+    /// SPF alone, of `reverse_path` (without brackets), of the HELO name when that is empty (RFC 7208 §2.3, §2.4).
+    pub async fn spf(&self, ip: std::net::IpAddr, helo: &str, reverse_path: &str) -> Verdict {
+        let helo = Domain::parse(helo).map_or_else(|_| "unknown.invalid".to_owned(), String::from);
+        let question = if reverse_path.is_empty() {
+            SpfParameters::verify_ehlo(ip, &helo, &self.hostname)
+        } else {
+            SpfParameters::verify_mail_from(ip, &helo, &self.hostname, reverse_path)
+        };
+        let asked = tokio::time::timeout(TIME_LIMIT, self.authenticator.verify_spf(question)).await;
+        asked.map_or(Verdict::TempError, |output| of_spf(output.result()))
+    }
+
     /// The results alone, without any text of a stranger.
     fn bare(&self, verified: &Verified) -> String {
         let Verified { iprev, spf, dkim, dmarc, .. } = verified;

@@ -145,6 +145,16 @@ impl Resolver {
         if found.is_empty() { Err(failure) } else { Ok(found) }
     }
 
+    /// The IPv4 addresses of a name; DNS lists answer with them (RFC 5782 §2.1).
+    ///
+    /// # Errors
+    /// As the DNS says.
+    pub async fn ipv4(&self, name: &str) -> Result<Vec<std::net::Ipv4Addr>, LookupError> {
+        let records = self.records(name, RecordType::A).await?;
+        let of = |data: RData| if let RData::A(a) = data { Some(a.0) } else { None };
+        Ok(records.into_iter().filter_map(of).collect())
+    }
+
     /// The texts of a TXT record set, the strings of each record joined (RFC 7208 §3.3).
     ///
     /// # Errors

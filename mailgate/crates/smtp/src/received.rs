@@ -38,9 +38,13 @@ impl Trace<'_> {
         let tls = self.client.tls.as_ref().map_or_else(String::new, |tls| {
             format!("\r\n\t(using {} with cipher {})", word(&tls.version), word(&tls.cipher))
         });
+        let contact =
+            self.client.contact.as_ref().map_or_else(String::new, |contact| {
+                format!("\r\n\t(first contact: {})", words(&contact.words))
+            });
         let recipient = self.only_recipient.map(|path| format!("\r\n\tfor <{path}>")).unwrap_or_default();
         format!(
-            "Received: from {from} ({rdns}{literal}){tls}\r\n\tby {} (mailgate) with {}\r\n\tid {}{recipient};\r\n\t{}\r\n",
+            "Received: from {from} ({rdns}{literal}){tls}{contact}\r\n\tby {} (mailgate) with {}\r\n\tid {}{recipient};\r\n\t{}\r\n",
             self.hostname,
             self.protocol(),
             self.id,
@@ -66,6 +70,15 @@ impl Trace<'_> {
 /// What may stand in a comment.
 fn word(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')).collect()
+}
+
+/// Longest comment about the first contact; a line has at most 998 octets (RFC 5322 §2.1.1).
+const WORDS_LIMIT: usize = 400;
+
+/// What may stand in a comment, of several words.
+fn words(text: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | ' ' | ';');
+    text.chars().filter(fits).take(WORDS_LIMIT).collect()
 }
 
 #[cfg(test)]
@@ -108,6 +121,15 @@ mod tests {
         let with_all = field(&client, Hello::Ehlo, Charset::Utf8, None);
         assert!(with_all.contains("with UTF8SMTPSA\r\n"));
         assert!(with_all.contains("(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)"));
+    }
+
+    #[test]
+    fn what_first_contact_said_is_a_comment() {
+        let mut client = client();
+        let words = "low-suspicion; spf-pass (x)\r\nBcc: y".to_owned();
+        client.contact = Some(mailgate_model::FirstContact { identity: "spf:example.net".into(), words });
+        let text = field(&client, Hello::Ehlo, Charset::Ascii, None);
+        assert!(text.contains("\r\n\t(first contact: low-suspicion; spf-pass xBcc y)\r\n\tby "), "{text}");
     }
 
     #[test]

@@ -47,8 +47,21 @@ pub struct Parts {
 
 /// Hears which sources hand over good mail. Joined to the edge's memory in `wire.rs`; reception knows no edge.
 pub trait Learn: Send + Sync + 'static {
-    /// A message from `ip` was accepted on port 25. Must not block.
-    fn accepted(&self, ip: std::net::IpAddr);
+    /// A message was accepted on port 25. Must not block.
+    fn accepted(&self, accepted: &Accepted<'_>);
+}
+
+/// A message that another MTA handed over.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Who handed it over.
+    pub client: &'a Client,
+    /// In which session.
+    pub session: SessionId,
+    /// Its id here.
+    pub queue_id: mailgate_model::QueueId,
+    /// Its Message-ID field as it stands there, untrusted; empty when there is none.
+    pub message_id: &'a str,
 }
 
 /// A session that the edge began: greeting and the replies to EHLO and MAIL, as far as present, were sent already.

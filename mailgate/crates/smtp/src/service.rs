@@ -9,6 +9,7 @@ use mailgate_model::{Envelope, QueueId, Reply, Service};
 
 use crate::fields::{self, Fields};
 use crate::received::{Hello, Trace};
+use crate::server::Accepted;
 use crate::session::Session;
 use crate::transaction::{Intake, Spoiled, Transaction};
 use crate::{Error, reply};
@@ -103,12 +104,20 @@ impl Session {
         let Prepared { id, content } = prepared;
         let (size, recipients) = (content.len(), envelope.recipients.len());
         let from = envelope.reverse_path.to_string();
+        let message_id = Fields::of(&content)
+            .find(|field| field.is("Message-ID"))
+            .map(|field| String::from_utf8_lossy(field.value).trim().to_owned());
         match self.server.parts.spool.commit(id, envelope, content.into()).await {
             Ok(receipt) => {
                 self.counts.messages += 1;
                 self.counts.idle = 0;
                 if self.service == Service::Mx {
-                    self.server.parts.learn.accepted(self.client.ip());
+                    self.server.parts.learn.accepted(&Accepted {
+                        client: &self.client,
+                        session: self.id,
+                        queue_id: id,
+                        message_id: message_id.as_deref().unwrap_or_default(),
+                    });
                 }
                 tracing::info!(target: "smtp", s = %self.id, event = "accepted", q = %receipt.id(), from, recipients, size);
                 reply::accepted(&receipt)

@@ -35,12 +35,13 @@ fn tuple(n: u64) -> (Tuple, Said) {
     let reverse_path = format!("newsletter{}@mail{}.example.com", mixed % 1000, mixed % 50_000);
     let forward_path = format!("recipient{}@example.org", n % 5000);
     let said = Said {
+        ip: None,
         helo: format!("host-{}.dyn.example.net", mixed % 100_000),
         reverse_path: reverse_path.clone(),
         forward_path: forward_path.clone(),
     };
     let client = IpNet::V4(Ipv4Net::new_assert(ip, 32));
-    (Tuple { client, reverse_path, forward_path }, said)
+    (Tuple { client: client.into(), reverse_path, forward_path }, said)
 }
 
 fn fresh() -> Grey {

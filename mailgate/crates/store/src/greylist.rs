@@ -10,7 +10,9 @@
 //! Counting contacts never changes a kind (spamd's counters did, spec of its defects: a refresh un-trapped a host).
 
 mod checkpoint;
+mod decisions;
 pub mod feed;
+mod identity;
 mod index;
 mod load;
 mod past;
@@ -29,12 +31,15 @@ use ipnet::IpNet;
 use mailgate_model::{Clock, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::identity::Identities;
 use self::index::Index;
 use self::sources::Sources;
 use self::tuples::Tuples;
 use self::writer::{Change, Writer};
 use crate::{Database, Durability, Error};
 
+pub use self::decisions::{Decision, Wanted};
+pub use self::identity::{Credit, Identity, Known};
 pub use self::past::{FORGIVEN_AFTER, Terms};
 pub use self::rows::{Filter, Row};
 pub use self::watch::Watch;
@@ -84,14 +89,29 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE trap_history (
         network TEXT PRIMARY KEY, times INTEGER NOT NULL, last INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+", "
+    ALTER TABLE tuple ADD COLUMN ip TEXT;
+    CREATE TABLE identity (
+        name TEXT PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, expires INTEGER NOT NULL,
+        messages INTEGER NOT NULL, retries INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX identity_expires ON identity (expires);
+    CREATE TABLE decision (
+        number INTEGER PRIMARY KEY, at INTEGER NOT NULL, session TEXT NOT NULL, ip TEXT NOT NULL,
+        identity TEXT NOT NULL, helo TEXT NOT NULL, reverse_path TEXT NOT NULL, forward_path TEXT NOT NULL,
+        result TEXT NOT NULL, reason TEXT NOT NULL, findings TEXT NOT NULL, points INTEGER NOT NULL,
+        waited INTEGER, queue_id TEXT NOT NULL DEFAULT '', message_id TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX decision_session ON decision (session);
+    CREATE INDEX decision_ip ON decision (ip);
 "];
 
 /// The key of one delivery attempt (RFC 6647 §2.3), normalised by the caller. HELO is no part of it: pools of one
 /// sender say many names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tuple {
-    /// The peer's address as a network: /32 or /128, or wider when pools are treated as one.
-    pub client: IpNet,
+    /// Who the client is: its address as a network, or wider, or a proved name.
+    pub client: Identity,
     /// Normalised reverse-path, empty for the null path.
     pub reverse_path: String,
     /// Normalised forward-path.
@@ -101,6 +121,8 @@ pub struct Tuple {
 /// What the client said, kept for people to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
+    /// The address it came from.
+    pub ip: Option<IpAddr>,
     /// Argument of HELO or EHLO.
     pub helo: String,
     /// Reverse-path without angle brackets.
@@ -179,8 +201,11 @@ pub enum Standing {
 pub enum Next {
     /// Keep this as the tuple's state; the attempt is deferred.
     Defer(Grey),
-    /// The tuple is consumed and its client gets this standing. A standing given by the administrator stays.
+    /// The tuple is consumed and the network of its client gets this standing. A standing given by the administrator
+    /// stays.
     Pass(Peer),
+    /// The tuple is consumed; what its client earned is told otherwise.
+    Consume,
 }
 
 /// The kinds of entry that people list, add and delete.
@@ -208,6 +233,8 @@ pub struct Counts {
     pub trapped: usize,
     /// Trap addresses.
     pub trap_addresses: usize,
+    /// Identities that had mail accepted or came again.
+    pub identities: usize,
     /// Changes that could not be stored because the database failed for long, and tuples that were not remembered
     /// because there are too many.
     pub unsaved: u64,
@@ -223,6 +250,7 @@ struct Inner {
     tuples: Arc<Tuples>,
     sources: Sources,
     index: Index,
+    identities: Identities,
     writer: Writer,
     clock: Arc<dyn Clock>,
     /// Ends with us; `None` in memory.
@@ -256,14 +284,15 @@ impl Greylist {
 
     async fn load(database: Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         database.write(|transaction| rows::convert(transaction)).await?;
-        let (secret, index) =
+        let (secret, (index, identities)) =
             database.read(|connection| Ok((rows::secret(connection)?, rows::load(connection)?))).await?;
         let aside = checkpoint::Aside::start(&database).await?;
         let tuples = Arc::new(Tuples::new(secret, database.connection()?));
         let until = sweepable(clock.now());
         let reached = load::begin(&database, &tuples, until).await?;
         let writer = Writer::start(database, Arc::clone(&clock));
-        let inner = Inner { tuples, sources: Sources::default(), index, writer, clock, _aside: aside };
+        let sources = Sources::default();
+        let inner = Inner { tuples, sources, index, identities, writer, clock, _aside: aside };
         let inner = Arc::new(inner);
         if reached.is_some() {
             tokio::spawn(load::go_on(Arc::downgrade(&inner), reached, until));
@@ -290,7 +319,7 @@ impl Greylist {
                 Next::Defer(_)
                     if state.is_none()
                         && (inner.tuples.len() >= TUPLES_LIMIT
-                            || !inner.sources.admit(tuple.client, inner.clock.now())) =>
+                            || !inner.sources.admit(&tuple.client, inner.clock.now())) =>
                 {
                     inner.writer.count_unsaved();
                 }
@@ -301,7 +330,13 @@ impl Greylist {
                 Next::Pass(peer) => {
                     *state = None;
                     inner.writer.push(Change::ForgetGrey(key, tuple.clone()));
-                    self.learn(tuple.client, peer);
+                    if let Identity::Network(network) = tuple.client {
+                        self.learn(network, peer);
+                    }
+                }
+                Next::Consume => {
+                    *state = None;
+                    inner.writer.push(Change::ForgetGrey(key, tuple.clone()));
                 }
             }
             next
@@ -312,6 +347,12 @@ impl Greylist {
     #[must_use]
     pub fn state(&self, tuple: &Tuple) -> Option<Grey> {
         self.0.tuples.change(tuple, |_, state| *state)
+    }
+
+    /// New tuples of one client that are remembered within an hour; more are deferred and not remembered. 10000 unless
+    /// this says otherwise.
+    pub fn limit_pending(&self, count: u32) {
+        self.0.sources.limit(count);
     }
 
     /// Gives `network` a standing that was learned. One that the administrator gave to the same network stays, and
@@ -546,7 +587,7 @@ impl Greylist {
         let forgiven = earlier(now, FORGIVEN_AFTER);
         self.0.sources.sweep(now);
         self.0.index.past().sweep(forgiven);
-        let mut swept = self.0.index.sweep(until);
+        let mut swept = self.0.index.sweep(until) + self.0.identities.sweep(until);
         let database = self.0.writer.database();
         for shard in 0..Tuples::SHARDS {
             let keys = self.0.tuples.sweep(shard, until);
@@ -571,6 +612,7 @@ impl Greylist {
             passed,
             trapped,
             trap_addresses,
+            identities: self.0.identities.len(),
             unsaved: self.0.writer.unsaved(),
             loading: self.0.tuples.is_loading(),
         }
@@ -593,6 +635,7 @@ impl Said {
             text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
         };
         Self {
+            ip: self.ip,
             helo: clip(&self.helo),
             reverse_path: clip(&self.reverse_path),
             forward_path: clip(&self.forward_path),

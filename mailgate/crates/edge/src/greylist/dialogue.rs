@@ -37,6 +37,16 @@ pub(super) struct Dialogue {
     behind: Option<Offered>,
     hello: Option<Hello>,
     mail: Option<(String, Mail)>,
+    news: Option<News>,
+}
+
+/// What the last line told of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Its name.
+    Hello,
+    /// A reverse-path.
+    Mail,
 }
 
 /// Where the session stands with TLS.
@@ -58,7 +68,12 @@ struct Hello {
 
 impl Dialogue {
     pub(super) fn new(hostname: Domain, content_limit: usize, tls: Tls, behind: Option<Offered>) -> Self {
-        Self { hostname, content_limit, tls, behind, hello: None, mail: None }
+        Self { hostname, content_limit, tls, behind, hello: None, mail: None, news: None }
+    }
+
+    /// What is new since the last call.
+    pub(super) fn take_news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
     /// The accepted HELO or EHLO line.
@@ -157,6 +172,7 @@ impl Dialogue {
     /// HELO and EHLO also end an open transaction (RFC 5321 §4.1.4).
     fn hello(&mut self, line: &[u8], name: String) {
         self.mail = None;
+        self.news = Some(News::Hello);
         self.hello = Some(Hello { line: String::from_utf8_lossy(line).into_owned(), name });
     }
 
@@ -171,6 +187,7 @@ impl Dialogue {
             return Reaction::Say(reply::TOO_LARGE);
         }
         self.mail = Some((String::from_utf8_lossy(line).into_owned(), mail));
+        self.news = Some(News::Mail);
         Reaction::Say(reply::SENDER_OK)
     }
 

@@ -5,30 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use mailgate_model::{Client, Reply, SessionId, Timestamp};
+use mailgate_model::{Client, FirstContact, Reply, SessionId, Timestamp};
 use mailgate_net::Stream;
 use mailgate_proto::smtp::{LineSplitter, Rcpt, reply as shared};
 use mailgate_store::greylist::{Said, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::decide::{Decision, Timings, decide};
-use super::dialogue::{Dialogue, Reaction, Tls};
-use super::tuple;
+use super::contact::{Contact, Judged, Manners};
+use super::dialogue::{Dialogue, News, Reaction, Tls};
+use super::policy::Verdict;
 use crate::accept::Edge;
 use crate::handoff::Handover;
 use crate::reply;
+use crate::suspicion::{Gathered, Gathering, Tables};
 use crate::tarpit::{About, Held, Why};
-use crate::trap::{Excuses, Step};
+use crate::trap::Step;
+use crate::why::Because;
 
 /// How long a peer may take to fetch our last words.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Read at once. What waits in our memory is at most this and one line.
 const READ_SIZE: usize = 4096;
+/// For how long who talked before the greeting was complete is answered one byte at a time.
+const EARLY_STUTTER: Duration = Duration::from_secs(30);
 
 /// Serves `stream` until it ends or goes on elsewhere.
 pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, session: SessionId) {
     let now = edge.clock.now();
     let config = &edge.config;
+    let grey_ip = client.ip();
     let tls = if edge.tls.is_some() { Tls::Offered } else { Tls::Unavailable };
     let mut grey = Session {
         edge,
@@ -44,8 +49,18 @@ pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, sess
         mistakes: 0,
         ends: now.plus(config.limits.session.duration()),
         stutter_until: now.plus(config.greylist.stutter_for.duration()),
+        gathering: None,
+        tables: edge.tables(grey_ip),
+        manners: Manners::default(),
+        was_greeted: false,
+        identity: None,
     };
-    grey.say(&shared::greeting(&edge.hostname));
+    if !edge.policy.is_classic() {
+        grey.gathering = edge.around.as_ref().map(|around| Gathering::begin(around, grey_ip));
+    }
+    if let Err(end) = grey.greet().await {
+        return grey.finish(end).await;
+    }
     loop {
         match grey.run().await {
             End::StartTls => match grey.start_tls().await {
@@ -74,6 +89,15 @@ struct Session<'a> {
     mistakes: u32,
     ends: Timestamp,
     stutter_until: Timestamp,
+    /// What the DNS says; `None` where nobody asks.
+    gathering: Option<Gathering>,
+    /// What tables add to the suspicion.
+    tables: Tables,
+    manners: Manners,
+    /// It has heard once what we offer, PIPELINING among it.
+    was_greeted: bool,
+    /// What the hand-over tells reception.
+    identity: Option<FirstContact>,
 }
 
 /// How a session ends here.
@@ -123,7 +147,9 @@ impl Session<'_> {
             Err(misbehaved) => Dialogue::misbehaved(&misbehaved),
             Ok(line) => {
                 self.commands += 1;
-                match self.dialogue.line(&line) {
+                let reaction = self.dialogue.line(&line);
+                self.listen();
+                match reaction {
                     Reaction::Judge(rcpt) => return Some(self.judge(&rcpt, line).await),
                     other => other,
                 }
@@ -164,6 +190,87 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The greeting. Who is suspicious before it said anything hears it in two parts and must be silent in between, as
+    /// mail servers are (RFC 5321 §4.3.1).
+    async fn greet(&mut self) -> Result<(), End> {
+        let greeting = shared::greeting(&self.edge.hostname);
+        let config = &self.edge.config.suspicion;
+        let silence = config.silence.duration();
+        let gathered = match &self.gathering {
+            Some(gathering) if !silence.is_zero() => gathering.settle().await,
+            _ => {
+                self.say(&greeting);
+                return Ok(());
+            }
+        };
+        let silence_at = config.silence_at;
+        let contact = self.contact(Some(&gathered));
+        let nothing = Said::default();
+        if contact.weighed(&contact.facts(&nothing)).points < silence_at {
+            self.say(&greeting);
+            return Ok(());
+        }
+        let wire = reply::one_moment(&greeting).to_wire();
+        let (first, second) = wire.split_at(wire.find('\n').map_or(0, |at| at + 1));
+        self.output.push_str(first);
+        self.flush().await?;
+        self.manners.early_talk = self.hear(silence).await?;
+        if self.manners.early_talk {
+            self.edge.statistics.early_talk();
+            self.stutter_until = self.edge.clock.now().plus(EARLY_STUTTER);
+        }
+        self.output.push_str(second);
+        Ok(())
+    }
+
+    /// Whether the client says something within `span`, although it is not its turn.
+    async fn hear(&mut self, span: Duration) -> Result<bool, End> {
+        self.input.reserve(READ_SIZE);
+        let mut limited = (&mut self.stream).take(READ_SIZE as u64);
+        tokio::select! {
+            biased;
+            () = self.edge.shutdown.cancelled() => Ok(false),
+            read = limited.read_buf(&mut self.input) => match read {
+                Ok(0) => Err(End::Gone("closed by peer")),
+                Ok(_) => Ok(true),
+                Err(_) => Err(End::Gone("connection lost")),
+            },
+            () = self.edge.clock.sleep(span) => Ok(false),
+        }
+    }
+
+    /// What the last line told of the client is looked into while the session goes on.
+    fn listen(&mut self) {
+        match self.dialogue.take_news() {
+            Some(News::Hello) => {
+                self.manners.early_pipelining |= !self.was_greeted && !self.input.is_empty();
+                self.was_greeted = true;
+                let name = self.dialogue.hello_name().unwrap_or_default();
+                if let Some(gathering) = &mut self.gathering {
+                    gathering.said_helo(name);
+                }
+            }
+            Some(News::Mail) => {
+                let (helo, mail) = (self.dialogue.hello_name().unwrap_or_default(), self.dialogue.mail());
+                if let (Some(gathering), Some(mail)) = (&mut self.gathering, mail) {
+                    gathering.said_mail(helo, &mail.path.to_string());
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn contact<'a>(&'a self, gathered: Option<&'a Gathered>) -> Contact<'a> {
+        Contact {
+            edge: self.edge,
+            client: &self.client,
+            session: self.session,
+            gathered,
+            tables: &self.tables,
+            manners: self.manners,
+        }
+    }
+
     /// RCPT: the moment of decision.
     async fn judge(&mut self, rcpt: &Rcpt, line: BytesMut) -> Result<(), End> {
         let edge = self.edge;
@@ -175,41 +282,33 @@ impl Session<'_> {
             Standing::Unknown => {}
         }
         let Some(mail) = self.dialogue.mail() else { return Ok(()) };
-        let key = tuple(ip, &mail.path, &rcpt.path, &edge.config.greylist);
-        let is_new = edge.greylist.state(&key).is_none();
-        let step = Step { client: &self.client, recipient: &rcpt.path, is_new, excuses: Excuses::default() };
-        if let Some(reason) = edge.traps.look(&edge.greylist, &step).await {
-            let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
-            return if trapped { Err(End::Tarpit(Why::Trapped)) } else { self.qualified(line) };
-        }
         let said = Said {
+            ip: Some(ip),
             helo: self.dialogue.hello_name().unwrap_or_default().to_owned(),
             reverse_path: mail.path.to_string(),
             forward_path: rcpt.path.to_string(),
         };
-        let now = edge.clock.now();
-        let timings = Timings::from(&edge.config.greylist);
-        let mut decision = None;
-        edge.greylist.attempt(&key, &said, |known| decision.insert(decide(now, known, &timings)).next());
-        match decision {
-            Some(Decision::Pass { waited, .. }) => {
-                edge.statistics.passed();
-                tracing::info!(
-                    target: "edge", s = %self.session, event = "rcpt", ip = %ip, from = %said.reverse_path,
-                    to = %said.forward_path, result = "passed", waited = waited.as_secs()
-                );
+        let gathered = match &self.gathering {
+            Some(gathering) => Some(gathering.settle().await),
+            None => None,
+        };
+        let contact = self.contact(gathered.as_ref());
+        let (is_new, excuses) = contact.excuses(&said);
+        let step = Step { client: &self.client, recipient: &rcpt.path, is_new, excuses };
+        if let Some(reason) = edge.traps.look(&edge.greylist, &step).await {
+            let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
+            return if trapped { Err(End::Tarpit(Why::Trapped)) } else { self.qualified(line) };
+        }
+        let Judged { judgement, weighed, spared } = self.contact(gathered.as_ref()).judge(&said);
+        match judgement.verdict {
+            Verdict::Defer { wait, .. } if !spared => self.react(Reaction::Say(reply::deferred(wait))),
+            Verdict::Accept { .. } | Verdict::Defer { .. } => {
+                let words = Because { judgement, weighed: &weighed, spared }.words();
+                let identity = weighed.identity().to_string();
+                self.client.rdns = gathered.and_then(|gathered| gathered.name().map(str::to_owned));
+                self.identity = Some(FirstContact { identity, words });
                 self.qualified(line)
             }
-            Some(Decision::Defer { grey, wait }) => {
-                edge.statistics.deferred();
-                tracing::info!(
-                    target: "edge", s = %self.session, event = "rcpt", ip = %ip, from = %said.reverse_path,
-                    to = %said.forward_path, result = "deferred", reason = "greylist", attempt = grey.blocked,
-                    wait = wait.as_secs()
-                );
-                self.react(Reaction::Say(reply::deferred(wait)))
-            }
-            None => Ok(()),
         }
     }
 
@@ -342,6 +441,7 @@ impl Session<'_> {
         pending.extend_from_slice(b"\r\n");
         pending.extend_from_slice(&self.input);
         self.client.helo = self.dialogue.hello_name().map(str::to_owned);
+        self.client.contact = self.identity;
         self.edge.handoff.hand_over(Handover {
             stream: self.stream,
             client: self.client,

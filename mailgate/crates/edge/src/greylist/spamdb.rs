@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use mailgate_model::{ForwardPath, ReversePath, Timestamp};
-use mailgate_store::greylist::{Grey, Kind, Origin, Peer, PeerKind, Row, Said};
+use mailgate_store::greylist::{Grey, Identity, Kind, Origin, Peer, PeerKind, Row, Said};
 use serde::{Deserialize, Serialize};
+
+use crate::identity;
 
 /// One entry of the greylist; fields that its kind does not have are left out. Times are milliseconds since the epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,9 @@ pub struct Entry {
     /// Who gave a network its standing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Who a deferred client is taken for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// Name said by a deferred client at HELO or EHLO.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub helo: Option<String>,
@@ -50,6 +55,7 @@ impl Entry {
             kind,
             network: None,
             origin: None,
+            identity: None,
             helo: None,
             reverse_path: None,
             forward_path: None,
@@ -66,7 +72,8 @@ impl From<Row> for Entry {
     fn from(row: Row) -> Self {
         match row {
             Row::Grey { tuple, said, grey } => Self {
-                network: Some(tuple.client),
+                network: identity::as_network(&tuple.client).or(said.ip.map(IpNet::from)),
+                identity: Some(tuple.client),
                 helo: Some(said.helo),
                 reverse_path: Some(said.reverse_path),
                 forward_path: Some(said.forward_path),
@@ -103,7 +110,11 @@ pub(crate) fn line(row: &Row) -> String {
     match row {
         Row::Grey { tuple, said, grey } => format!(
             "GREY|{}|{}|<{}>|<{}>|{}|{}|{}|{}|{}",
-            client(tuple.client),
+            // spamd knows addresses only; an entry of before has none.
+            match said.ip {
+                Some(ip) => ip.to_string(),
+                None => identity::as_network(&tuple.client).map_or_else(|| tuple.client.to_string(), client),
+            },
             said.helo,
             said.reverse_path,
             said.forward_path,
@@ -182,6 +193,7 @@ fn grey(rest: &str) -> Option<Read> {
     let reverse = ReversePath::try_from(reverse_path.to_owned()).ok()?;
     let forward = ForwardPath::try_from(forward_path.to_owned()).ok()?;
     let said = Said {
+        ip: Some(ip),
         helo: helo.to_owned(),
         reverse_path: reverse_path.to_owned(),
         forward_path: forward_path.to_owned(),
@@ -279,7 +291,7 @@ mod tests {
             let [first, pass, expires] = times.map(Timestamp::from_secs);
             let [blocked, passed] = counts;
             let path = format!("{local}@x.org");
-            let said = Said { helo, reverse_path: path.clone(), forward_path: path.clone() };
+            let said = Said { ip: Some(ip), helo, reverse_path: path.clone(), forward_path: path.clone() };
             let tuple = Tuple { client: ip.into(), reverse_path: path.clone(), forward_path: path };
             let grey = Grey { first, pass: first, expires, blocked, passed };
             match parse(&line(&Row::Grey { tuple, said: said.clone(), grey }), NOW).unwrap() {

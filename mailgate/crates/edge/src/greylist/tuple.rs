@@ -1,32 +1,15 @@
-//! The key of an attempt: client, reverse-path, forward-path. The name said at HELO is no part of it, because the hosts
-//! of one pool say many; both paths are normalised, so that a retry in other letters or with another tag is a retry.
+//! The parts of the key of an attempt: client, reverse-path, forward-path. The name said at HELO is no part of it, because
+//! the hosts of one pool say many; both paths are normalised, so that a retry in other letters or with another tag is a
+//! retry. [`super::policy::Policy::keys`] puts them together.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use mailgate_model::{ForwardPath, ReversePath};
-use mailgate_store::greylist::Tuple;
-
-use crate::config::GreylistConfig;
 
 /// A run of letters and digits this long that has a digit is taken for a hash or serial number.
 const HASH_LENGTH: usize = 8;
 /// Length of the tag of BATV: key number, three digits of the day, six of the hash (draft-levine-smtp-batv §4).
 const BATV_TAG: usize = 10;
-
-/// The key of an attempt.
-pub(crate) fn tuple(
-    ip: IpAddr,
-    reverse: &ReversePath,
-    forward: &ForwardPath,
-    config: &GreylistConfig,
-) -> Tuple {
-    Tuple {
-        client: network(ip, config.ipv4_prefix, config.ipv6_prefix),
-        reverse_path: normalised_sender(&reverse.to_string()),
-        forward_path: normalised_recipient(&forward.to_string()),
-    }
-}
 
 /// The network of `ip` with the prefix length of its family. A mapped address is the one it maps.
 pub(crate) fn network(ip: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> IpNet {
@@ -114,12 +97,16 @@ fn without_serials(local: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mailgate_store::greylist::Tuple;
+
+    use super::super::policy::Policy;
     use super::*;
+    use crate::suspicion::{Facts, Weighed};
 
     fn key(ip: &str, from: &str, to: &str) -> Tuple {
-        let reverse = ReversePath::try_from(from.to_owned()).unwrap();
-        let forward = ForwardPath::try_from(to.to_owned()).unwrap();
-        tuple(ip.parse().unwrap(), &reverse, &forward, &GreylistConfig::default())
+        let config = crate::Config { mode: crate::config::Mode::Classic, ..crate::Config::default() };
+        let facts = Facts { reverse_path: from, forward_path: to, ..Facts::of(ip.parse().unwrap()) };
+        Policy::from(&config).keys(&Weighed::unknown(facts.ip), &facts).remove(0)
     }
 
     #[test]
@@ -157,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn defect_1_clients_of_both_families_and_mapped_ones_have_one_kind_of_key() {
+    fn defect_01_clients_of_both_families_and_mapped_ones_have_one_kind_of_key() {
         assert_eq!(key("192.0.2.1", "a@x.org", "b@y.org").client.to_string(), "192.0.2.1/32");
         assert_eq!(key("::ffff:192.0.2.1", "a@x.org", "b@y.org").client.to_string(), "192.0.2.1/32");
         assert_eq!(key("2001:db8::1", "a@x.org", "b@y.org").client.to_string(), "2001:db8::1/128");

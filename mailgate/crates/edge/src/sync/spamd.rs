@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::config::{SPAMD_PORT, SpamdConfig};
 use crate::Edge;
-use crate::greylist::{Timings, decide, normalised_recipient, tuple};
+use crate::greylist::normalised_recipient;
 
 /// The group of spamd(8).
 const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 1, 240);
@@ -280,10 +280,8 @@ impl Spamd {
             self.edge.greylist.trap(IpNet::from(ip), self.edge.config.traps.trapped_for.duration());
             return;
         }
-        let key = tuple(ip, &reverse, &forward, &self.edge.config.greylist);
-        let said = Said { helo, reverse_path: reverse.to_string(), forward_path: forward.to_string() };
-        let (now, timings) = (self.edge.clock.now(), Timings::from(&self.edge.config.greylist));
-        self.edge.greylist.attempt(&key, &said, |known| decide(now, known, &timings).next());
+        let (reverse_path, forward_path) = (reverse.to_string(), forward.to_string());
+        self.edge.tried_elsewhere(&Said { ip: Some(ip), helo, reverse_path, forward_path });
     }
 
     /// A client passed at the other host. A trap stays one, and nothing is shortened.

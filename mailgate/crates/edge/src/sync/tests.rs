@@ -292,6 +292,7 @@ async fn what_we_see_is_told_as_spamd_would_and_what_came_by_datagram_is_not() {
     let (world, spamd) = spamd(None).await;
     let mut follower = world.edge.greylist.follow();
     let said = Said {
+        ip: Some("192.0.2.1".parse().unwrap()),
         helo: "mx".to_owned(),
         reverse_path: "A@example.org".to_owned(),
         forward_path: "b@example.net".to_owned(),

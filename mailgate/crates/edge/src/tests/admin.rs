@@ -25,7 +25,7 @@ async fn entries_are_listed_shown_added_and_deleted() {
     assert_eq!(all[0].pass, Some(START.plus(25 * MINUTE)));
 
     let shown = edge.grey_show("198.51.100.7".parse().unwrap()).await.unwrap();
-    assert_eq!((shown.standing, shown.route, shown.reason), ("passed", "reception", Some("passed")));
+    assert_eq!((shown.standing, shown.route, shown.reason), ("passed", "reception", Some("admitted")));
     assert_eq!(shown.entries.len(), 1);
     let shown = edge.grey_show("2001:db8::7".parse().unwrap()).await.unwrap();
     assert_eq!((shown.standing, shown.route), ("trapped", "tarpit"));

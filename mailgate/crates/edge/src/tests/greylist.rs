@@ -6,7 +6,7 @@ use crate::config::Mode;
 
 const FROM: &str = "a@x.org";
 const TO: &str = "b@example.org";
-const LATER: &str = "451 4.7.1 greylisted, try again in 1500 seconds\r\n";
+const LATER: &str = "451 4.7.1 greylisted, try again in 1500 seconds; retry=00:25:00\r\n";
 
 #[tokio::test]
 async fn an_unknown_client_is_deferred_and_its_retry_goes_on_in_the_same_connection() {
@@ -14,7 +14,7 @@ async fn an_unknown_client_is_deferred_and_its_retry_goes_on_in_the_same_connect
     assert_eq!(world.attempt("192.0.2.1", FROM, TO).await.unwrap(), LATER);
     world.clock.advance(25 * MINUTE - SECOND);
     let reply = world.attempt("192.0.2.1", FROM, TO).await.unwrap();
-    assert_eq!(reply, "451 4.7.1 greylisted, try again in 1 seconds\r\n");
+    assert_eq!(reply, "451 4.7.1 greylisted, try again in 1 seconds; retry=00:00:01\r\n");
     world.clock.advance(SECOND);
 
     let mut peer = world.connect("192.0.2.1").await;
@@ -33,7 +33,7 @@ async fn an_unknown_client_is_deferred_and_its_retry_goes_on_in_the_same_connect
 }
 
 #[tokio::test]
-async fn defect_9_two_connections_are_enough_and_the_next_mail_is_not_delayed() {
+async fn defect_09_two_connections_are_enough_and_the_next_mail_is_not_delayed() {
     let mut world = World::usual().await;
     assert!(world.attempt("192.0.2.1", FROM, TO).await.is_some());
     world.clock.advance(26 * MINUTE);
@@ -44,7 +44,7 @@ async fn defect_9_two_connections_are_enough_and_the_next_mail_is_not_delayed() 
 }
 
 #[tokio::test]
-async fn defect_2_a_pass_is_seen_at_once_without_any_scan() {
+async fn defect_02_a_pass_is_seen_at_once_without_any_scan() {
     let mut world = World::usual().await;
     world.attempt("192.0.2.1", FROM, TO).await;
     world.clock.advance(26 * MINUTE);
@@ -56,7 +56,7 @@ async fn defect_2_a_pass_is_seen_at_once_without_any_scan() {
 }
 
 #[tokio::test]
-async fn defect_3_a_pass_consumes_the_tuple_and_a_deleted_client_starts_anew() {
+async fn defect_03_a_pass_consumes_the_tuple_and_a_deleted_client_starts_anew() {
     let mut world = World::usual().await;
     world.attempt("192.0.2.1", FROM, TO).await;
     world.clock.advance(26 * MINUTE);
@@ -112,7 +112,9 @@ async fn defect_12_connections_teach_nothing_and_accepted_mail_keeps_a_client_pa
     world.attempt("192.0.2.1", FROM, TO).await;
     let day = 24 * 60 * MINUTE;
     world.clock.advance(20 * day);
-    world.edge.accepted("192.0.2.1".parse().unwrap());
+    let client =
+        mailgate_model::Client::new("192.0.2.1:1".parse().unwrap(), "192.0.2.25:25".parse().unwrap());
+    world.edge.accepted(&client, mailgate_model::SessionId::from_bits(1), "Q1", "<m@x.org>");
     world.clock.advance(20 * day);
     for _ in 0..3 {
         let _peer = world.connect("192.0.2.1").await;

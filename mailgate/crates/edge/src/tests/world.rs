@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::dns::Dns;
 use crate::{Config, Edge, Handoff, Handover, Parts, Statistics};
 use mailgate_packet::{Applied, PacketFilter, Verdict};
 
@@ -52,7 +53,8 @@ impl PacketFilter for Tables {
         let tables = self.0.lock().unwrap();
         match tables.get(&ip) {
             Some((action, tables)) => {
-                Verdict { action: Some(*action), tables: tables.clone(), ..Verdict::default() }
+                let meanings = vec![*action; tables.len()];
+                Verdict { action: Some(*action), tables: tables.clone(), meanings, ..Verdict::default() }
             }
             None => Verdict::default(),
         }
@@ -91,6 +93,7 @@ impl Handoff for Reception {
 pub(crate) struct World {
     pub(crate) edge: Arc<Edge>,
     pub(crate) clock: ManualClock,
+    pub(crate) dns: Arc<Dns>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tls: Tls,
     tables: Arc<Tables>,
@@ -101,7 +104,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config { local: vec!["10.9.0.0/16".parse().unwrap()], ..Config::default() };
+        Self::with_dns(change, Dns::default()).await
+    }
+
+    pub(crate) async fn with_dns(change: impl FnOnce(&mut Config), dns: Dns) -> Self {
+        // What is not about judging is easier seen where everybody unknown is deferred.
+        let mode = crate::config::Mode::Classic;
+        let mut config = Config { mode, local: vec!["10.9.0.0/16".parse().unwrap()], ..Config::default() };
         change(&mut config);
         assert_eq!(config.problems(), Vec::<String>::new());
         let clock = ManualClock::at(START);
@@ -113,7 +122,10 @@ impl World {
         let shutdown = CancellationToken::new();
         let known = Arc::new(Known::default());
         let greylist = Greylist::memory(Arc::new(clock.clone())).await.unwrap();
+        let dns = Arc::new(dns);
         let edge = Edge::new(Parts {
+            inquiry: Some(dns.clone()),
+            feeds: vec![TableName::parse("feed").unwrap()],
             config,
             hostname,
             content_limit: 10_000_000,
@@ -126,7 +138,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             shutdown: shutdown.clone(),
         });
-        Self { edge, clock, shutdown, tls, tables, known, reception, _state: state }
+        Self { edge, clock, dns, shutdown, tls, tables, known, reception, _state: state }
     }
 
     pub(crate) async fn usual() -> Self {
@@ -245,7 +257,7 @@ impl Peer {
         self.reply().await
     }
 
-    async fn line(&mut self) -> String {
+    pub(super) async fn line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let byte = patiently(self.0.read_u8()).await;
@@ -254,6 +266,20 @@ impl Peer {
             }));
         }
         String::from_utf8(line).unwrap()
+    }
+
+    /// The next byte, if it is here within some turns of the other tasks.
+    pub(super) async fn ready_byte(&mut self) -> Option<u8> {
+        let turns = async {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            byte = self.0.read_u8() => byte.ok(),
+            () = turns => None,
+        }
     }
 
     /// The next byte.

@@ -87,8 +87,8 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
 pub(super) struct Accepted(pub(super) Mutex<Vec<IpAddr>>);
 
 impl Learn for Accepted {
-    fn accepted(&self, ip: IpAddr) {
-        self.0.lock().unwrap().push(ip);
+    fn accepted(&self, accepted: &crate::Accepted<'_>) {
+        self.0.lock().unwrap().push(accepted.client.ip());
     }
 }
 

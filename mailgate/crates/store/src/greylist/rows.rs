@@ -4,11 +4,12 @@ use ipnet::IpNet;
 use mailgate_model::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
+use super::identity::Identities;
 use super::index::Index;
 use super::past::Times;
 use super::tuples::{Key, SECRET, Tuples};
 use super::writer::Change;
-use super::{Grey, Kind, Origin, Peer, PeerKind, Said, Tuple};
+use super::{Grey, Identity, Kind, Known, Origin, Peer, PeerKind, Said, Tuple, decisions};
 use crate::Error;
 
 /// Rows deleted in one transaction of a sweep.
@@ -55,7 +56,7 @@ pub enum Row {
 
 /// What was said is kept only where it differs from the key.
 const TUPLE_COLUMNS: &str = "client, reverse_path, forward_path, helo, ifnull(said_reverse, reverse_path), \
-                             ifnull(said_forward, forward_path), first, pass, expires, blocked, passed";
+                             ifnull(said_forward, forward_path), first, pass, expires, blocked, passed, ip";
 const PEER_COLUMNS: &str = "network, kind, origin, first, pass, expires, blocked, passed";
 
 pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Error> {
@@ -63,6 +64,7 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Erro
         Change::Grey(key, tuple, said, grey) => put(connection, *key, tuple, said, grey)?,
         Change::Shared(key, tuple, grey) => {
             let said = Said {
+                ip: None,
                 helo: String::new(),
                 reverse_path: tuple.reverse_path.clone(),
                 forward_path: tuple.forward_path.clone(),
@@ -102,6 +104,23 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Erro
         Change::TrapAddress(address, added) => connection
             .prepare_cached("INSERT OR REPLACE INTO trap_address VALUES (?1, ?2)")?
             .execute(params![address, added.millis()])?,
+        Change::Identity(identity, known) => connection
+            .prepare_cached("INSERT OR REPLACE INTO identity VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![
+                identity.to_string(),
+                known.first.millis(),
+                known.last.millis(),
+                known.expires.millis(),
+                known.messages,
+                known.retries,
+            ])?,
+        Change::ForgetIdentity(identity) => connection
+            .prepare_cached("DELETE FROM identity WHERE name = ?1")?
+            .execute([identity.to_string()])?,
+        Change::Decision(decision) => decisions::insert(connection, decision)?,
+        Change::Message { session, queue_id, message_id } => {
+            decisions::led_to(connection, session, queue_id, message_id)?
+        }
         Change::ForgetTrapAddress(address) => {
             connection.prepare_cached("DELETE FROM trap_address WHERE address = ?1")?.execute([address])?
         }
@@ -119,7 +138,7 @@ pub(super) fn apply(connection: &Connection, change: &Change) -> Result<(), Erro
 fn put(connection: &Connection, key: Key, tuple: &Tuple, said: &Said, grey: &Grey) -> Result<usize, Error> {
     let differs = |said: &'_ str, key: &str| (said != key).then(|| said.to_owned());
     let mut statement = connection.prepare_cached(
-        "INSERT OR REPLACE INTO tuple VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT OR REPLACE INTO tuple VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     Ok(statement.execute(params![
         key.row(),
@@ -134,6 +153,8 @@ fn put(connection: &Connection, key: Key, tuple: &Tuple, said: &Said, grey: &Gre
         said.helo,
         differs(&said.reverse_path, &tuple.reverse_path),
         differs(&said.forward_path, &tuple.forward_path),
+        // A client that is one address needs no second text of it.
+        said.ip.filter(|ip| tuple.client != Identity::from(*ip)).map(|ip| ip.to_string()),
     ])?)
 }
 
@@ -149,7 +170,7 @@ pub(super) fn convert(connection: &Connection) -> Result<(), Error> {
     let tuples = Tuples::new(secret(connection)?, None);
     let old =
         "SELECT client, reverse_path, forward_path, helo, said_reverse, said_forward, first, pass, expires,
-               blocked, passed FROM tuple_1";
+               blocked, passed, NULL FROM tuple_1";
     each(connection, old, |row| {
         let (tuple, said, grey) = tuple_row(row)?;
         put(connection, tuples.key(&tuple), &tuple, &said, &grey)?;
@@ -233,7 +254,7 @@ fn state_row(row: &SqlRow<'_>) -> Result<(Key, Grey), Error> {
 }
 
 /// Reads into memory what is needed from the first connection on: everything but the tuples.
-pub(super) fn load(connection: &Connection) -> Result<Index, Error> {
+pub(super) fn load(connection: &Connection) -> Result<(Index, Identities), Error> {
     let index = Index::default();
     each(connection, &format!("SELECT {PEER_COLUMNS} FROM peer"), |row| {
         let (network, peer) = peer_row(row)?;
@@ -249,7 +270,19 @@ pub(super) fn load(connection: &Connection) -> Result<Index, Error> {
         index.past().put(network(row, 0)?, Times { count: row.get(1)?, last: time(row, 2)? });
         Ok(true)
     })?;
-    Ok(index)
+    let identities = Identities::default();
+    each(connection, "SELECT name, first, last, expires, messages, retries FROM identity", |row| {
+        let known = Known {
+            first: time(row, 1)?,
+            last: time(row, 2)?,
+            expires: time(row, 3)?,
+            messages: row.get(4)?,
+            retries: row.get(5)?,
+        };
+        identities.put(identity(row, 0)?, known);
+        Ok(true)
+    })?;
+    Ok((index, identities))
 }
 
 pub(super) fn list(connection: &Connection, filter: &Filter, now: Timestamp) -> Result<Vec<Row>, Error> {
@@ -264,7 +297,12 @@ pub(super) fn list(connection: &Connection, filter: &Filter, now: Timestamp) -> 
             format!("SELECT {TUPLE_COLUMNS} FROM tuple WHERE expires > {} ORDER BY 1, 2, 3", now.millis());
         each(connection, &sql, |row| {
             let (tuple, said, grey) = tuple_row(row)?;
-            if rows.len() < limit && holds(tuple.client) {
+            // An identity that is a name is found by the address that it came from.
+            let network = match &tuple.client {
+                Identity::Network(network) => Some(*network),
+                Identity::Rdns(_) | Identity::Spf(_) => said.ip.map(IpNet::from),
+            };
+            if rows.len() < limit && network.map_or(filter.network.is_none(), holds) {
                 rows.push(Row::Grey { tuple, said, grey });
             }
             Ok(rows.len() < limit)
@@ -306,11 +344,15 @@ pub(super) fn sweep(connection: &Connection, until: Timestamp, forgiven: Timesta
         "DELETE FROM trap_history WHERE network IN (SELECT network FROM trap_history WHERE last <= ?1 LIMIT ?2)",
         params![forgiven.millis(), SWEEP_BITE],
     )?;
-    Ok(peers + past)
+    let identities = connection.execute(
+        "DELETE FROM identity WHERE name IN (SELECT name FROM identity WHERE expires <= ?1 LIMIT ?2)",
+        params![until.millis(), SWEEP_BITE],
+    )?;
+    Ok(peers + past + identities)
 }
 
 /// Calls `visit` with each row until it says `false`.
-fn each(
+pub(super) fn each(
     connection: &Connection,
     sql: &str,
     mut visit: impl FnMut(&SqlRow<'_>) -> Result<bool, Error>,
@@ -326,8 +368,14 @@ fn each(
 }
 
 fn tuple_row(row: &SqlRow<'_>) -> Result<(Tuple, Said, Grey), Error> {
-    let tuple = Tuple { client: network(row, 0)?, reverse_path: row.get(1)?, forward_path: row.get(2)? };
-    let said = Said { helo: row.get(3)?, reverse_path: row.get(4)?, forward_path: row.get(5)? };
+    let tuple = Tuple { client: identity(row, 0)?, reverse_path: row.get(1)?, forward_path: row.get(2)? };
+    let ip: Option<String> = row.get(11)?;
+    let ip = match (ip, &tuple.client) {
+        (Some(ip), _) => ip.parse().ok(),
+        (None, Identity::Network(one)) if one.prefix_len() == one.max_prefix_len() => Some(one.addr()),
+        (None, _) => None,
+    };
+    let said = Said { ip, helo: row.get(3)?, reverse_path: row.get(4)?, forward_path: row.get(5)? };
     let grey = Grey {
         first: time(row, 6)?,
         pass: time(row, 7)?,
@@ -361,12 +409,17 @@ fn peer_row(row: &SqlRow<'_>) -> Result<(IpNet, Peer), Error> {
     Ok((network(row, 0)?, peer))
 }
 
+fn identity(row: &SqlRow<'_>, column: usize) -> Result<Identity, Error> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| Error::Corrupt(format!("a client {text:?} in the greylist")))
+}
+
 fn network(row: &SqlRow<'_>, column: usize) -> Result<IpNet, Error> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| Error::Corrupt(format!("a network {text:?} in the greylist")))
 }
 
-fn time(row: &SqlRow<'_>, column: usize) -> Result<Timestamp, Error> {
+pub(super) fn time(row: &SqlRow<'_>, column: usize) -> Result<Timestamp, Error> {
     Ok(Timestamp::from_millis(row.get(column)?))
 }
 

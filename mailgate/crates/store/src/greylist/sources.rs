@@ -1,11 +1,14 @@
 //! How many new tuples each source made of late: what keeps one of them from filling the memory of all.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
 use mailgate_model::Timestamp;
+
+use super::Identity;
 
 /// New tuples of one source that are remembered within [`WINDOW`]. The first message of a list with ten thousand readers
 /// fits, and one retry of any of them makes the source passed; who is beyond it is deferred all the same.
@@ -15,8 +18,16 @@ const WINDOW: Duration = Duration::from_secs(3600);
 /// Bits of an IPv6 address that count as one source: a host may choose the rest.
 const IPV6_SOURCE: u8 = 64;
 
-#[derive(Default)]
-pub(super) struct Sources(Mutex<HashMap<IpNet, Window>>);
+pub(super) struct Sources {
+    windows: Mutex<HashMap<Identity, Window>>,
+    limit: AtomicU32,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { windows: Mutex::default(), limit: AtomicU32::new(LIMIT) }
+    }
+}
 
 struct Window {
     since: Timestamp,
@@ -32,19 +43,23 @@ impl Window {
 
 impl Sources {
     /// Counts one more tuple of `client`; false when it made too many.
-    pub(super) fn admit(&self, client: IpNet, now: Timestamp) -> bool {
-        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn admit(&self, client: &Identity, now: Timestamp) -> bool {
+        let mut sources = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let window = sources.entry(source(client)).or_insert(Window { since: now, count: 0 });
         if !window.holds(now) {
             *window = Window { since: now, count: 0 };
         }
         window.count = window.count.saturating_add(1);
-        window.count <= LIMIT
+        window.count <= self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn limit(&self, count: u32) {
+        self.limit.store(count, Ordering::Relaxed);
     }
 
     /// Forgets windows that are over.
     pub(super) fn sweep(&self, now: Timestamp) {
-        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         sources.retain(|_, window| window.holds(now));
         if sources.len() < sources.capacity() / 4 {
             sources.shrink_to_fit();
@@ -52,11 +67,12 @@ impl Sources {
     }
 }
 
-fn source(client: IpNet) -> IpNet {
+fn source(client: &Identity) -> Identity {
     match client {
-        IpNet::V6(net) if net.prefix_len() > IPV6_SOURCE => {
-            Ipv6Net::new(net.addr(), IPV6_SOURCE).map_or(client, |wider| IpNet::V6(wider.trunc()))
+        Identity::Network(IpNet::V6(net)) if net.prefix_len() > IPV6_SOURCE => {
+            let wider = Ipv6Net::new(net.addr(), IPV6_SOURCE).unwrap_or(*net).trunc();
+            Identity::Network(wider.into())
         }
-        _ => client,
+        _ => client.clone(),
     }
 }

@@ -19,11 +19,11 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn tuple(client: &str, from: &str, to: &str) -> Tuple {
-    Tuple { client: net(client), reverse_path: from.into(), forward_path: to.into() }
+    Tuple { client: net(client).into(), reverse_path: from.into(), forward_path: to.into() }
 }
 
 fn said(from: &str, to: &str) -> Said {
-    Said { helo: "mx.example.org".into(), reverse_path: from.into(), forward_path: to.into() }
+    Said { ip: None, helo: "mx.example.org".into(), reverse_path: from.into(), forward_path: to.into() }
 }
 
 fn grey(first: Timestamp) -> Grey {
@@ -250,7 +250,7 @@ async fn ten_thousand_changes_at_once_are_all_written_in_order() {
     for round in 0..3_u32 {
         for n in 0..3_500_u32 {
             let key = Tuple {
-                client: IpNet::from(IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n))),
+                client: IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)).into(),
                 reverse_path: "a".into(),
                 forward_path: "b".into(),
             };

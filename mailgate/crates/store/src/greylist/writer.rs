@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::feed::Feed;
 use super::past::Times;
 use super::tuples::Key;
-use super::{Grey, Peer, Said, Tuple, rows};
+use super::{Decision, Grey, Identity, Known, Peer, Said, Tuple, rows};
 use crate::{Database, Error};
 
 /// Changes that may wait while the database fails; about 100 MB. Later ones stay in memory only and are counted.
@@ -29,6 +29,15 @@ const RETRY: Duration = Duration::from_secs(1);
 /// One change as it is stored.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
+    Decision(Box<Decision>),
+    ForgetIdentity(Identity),
+    Identity(Identity, Known),
+    /// A decision of before led to a message.
+    Message {
+        session: String,
+        queue_id: String,
+        message_id: String,
+    },
     Grey(Key, Tuple, Said, Grey),
     /// As another host says; what was said here stays.
     Shared(Key, Tuple, Grey),

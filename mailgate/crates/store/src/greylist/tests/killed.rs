@@ -18,7 +18,7 @@ const LOSS: Duration = Duration::from_millis(100);
 
 fn numbered(n: u32) -> Tuple {
     let client = IpNet::from(IpAddr::from(std::net::Ipv4Addr::from_bits(n)));
-    Tuple { client, reverse_path: "a".into(), forward_path: "b".into() }
+    Tuple { client: client.into(), reverse_path: "a".into(), forward_path: "b".into() }
 }
 
 /// Not a test of its own: what the killed process does. Every third attempt is a second one of a tuple already known.

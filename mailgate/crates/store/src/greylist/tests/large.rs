@@ -4,7 +4,7 @@ use super::*;
 
 fn numbered(n: u32) -> Tuple {
     let client = IpNet::from(IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)));
-    Tuple { client, reverse_path: "a@x.org".into(), forward_path: "b@y.org".into() }
+    Tuple { client: client.into(), reverse_path: "a@x.org".into(), forward_path: "b@y.org".into() }
 }
 
 async fn open(path: &std::path::Path, clock: &ManualClock) -> Greylist {
