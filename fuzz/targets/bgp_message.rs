@@ -28,7 +28,10 @@ fuzz_target!(|data: &[u8]| {
     let session = Session {
         as_width: if first & 1 == 0 { AsWidth::Two } else { AsWidth::Four },
         relation: if first & 2 == 0 { Relation::External } else { Relation::Internal },
-        families: Families::filter(|_| true),
+        families: Families::ALL,
+        add_path: Families::filter(|_| first & 4 != 0),
+        extended: first & 8 != 0,
+        ..Session::default()
     };
     // Beside real frames the body alone, or most inputs would die at the marker.
     let mut bare = vec![0xff; 16];

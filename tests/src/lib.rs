@@ -12,6 +12,7 @@ mod certs;
 mod daemon;
 mod dialogue;
 mod dns;
+pub mod feed;
 #[cfg(feature = "ebpf")]
 pub mod held;
 mod imap_client;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{bench_kernel, bench_tarpit};
+use crate::{bench_bgp, bench_kernel, bench_tarpit};
 
 /// One measurement.
 struct Bench {
@@ -13,6 +13,11 @@ struct Bench {
 }
 
 const BENCHES: &[Bench] = &[
+    Bench {
+        name: "bgp",
+        line: "a million prefixes (or the number given) from BIRD into the kernel, beside BIRD and GoBGP; a feed that flaps",
+        measure: bench_bgp::run,
+    },
     Bench {
         name: "kernel",
         line: "the kernel filter beside LPM_TRIE, nftables and ipset: lookups, whole packets, loading, memory",

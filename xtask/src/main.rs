@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 mod bench;
+mod bench_bgp;
 mod bench_kernel;
 mod bench_tarpit;
 mod build;

@@ -15,6 +15,8 @@ use crate::{shell, toolchain};
 const PACKAGES: &[(&str, &str)] = &[
     ("bird2", "BGP feeder of the lab"),
     ("curl", "reads mail over IMAP"),
+    ("exabgp", "third BGP feeder"),
+    ("frr", "fourth BGP feeder"),
     ("gobgpd", "second BGP feeder"),
     ("ipset", "peer in the measurements"),
     ("iproute2", "network namespaces"),
@@ -38,7 +40,7 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 /// Packages whose unit would start at the next boot; we install them as programs, not as services.
-const UNITS: &[&str] = &["bird", "gobgpd", "postfix"];
+const UNITS: &[&str] = &["bird", "exabgp", "frr", "gobgpd", "postfix"];
 
 /// Installs what is missing and says in one sentence each what could not be had.
 pub(crate) fn run() -> Result<()> {

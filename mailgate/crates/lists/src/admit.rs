@@ -194,11 +194,6 @@ impl Gate {
         self.refusals.refused()
     }
 
-    /// Entries that are in the tables as soon as it is believed.
-    pub(crate) fn waiting(&self) -> usize {
-        self.refusals.waiting()
-    }
-
     /// Most entries that it may bring.
     pub(crate) fn max_entries(&self) -> usize {
         self.limits.max_entries

@@ -102,9 +102,7 @@ impl Error {
             | Self::Source { .. }
             | Self::Full { .. }
             | Self::State { .. }
-            | Self::Stopped => {
-                Permanence::Transient
-            }
+            | Self::Stopped => Permanence::Transient,
         }
     }
 }

@@ -280,3 +280,76 @@ fn the_example_configuration_is_understood() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../examples/bgp/bird.conf");
     run("bird", &["-p", "-c", path]);
 }
+
+#[tokio::test]
+async fn a_signed_session_that_checks_ttl_comes_up_and_without_the_key_it_does_not() {
+    if !bird_is_installed() {
+        return;
+    }
+    for address in ["127.0.0.2", "::1"] {
+        let bird = Bird::start(address, &[]).await;
+        bird.write(&[("192.0.2.1/32", 666)], "password \"secret\"; ttl security on;");
+        bird.control("configure");
+        let mut station = Station::start(&bird.config("password = \"secret\"\nttl_security = 2"));
+        station.told(&["block 192.0.2.1/32"]).await;
+        drop(station);
+        let wrong = Station::start(&bird.config("password = \"another\"\nttl_security = 2"));
+        wrong.sees("the wait", |row| row.state == "Connect").await;
+        let mut right = Station::start(&bird.config("password = \"secret\"\nttl_security = 2"));
+        right.told(&["block 192.0.2.1/32"]).await;
+        assert_ne!(wrong.lists.bgp().await.unwrap()[0].state, "Established");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_of_bird_empties_no_table_and_all_is_asked_for_anew() {
+    if !bird_is_installed() {
+        return;
+    }
+    let routes = [("192.0.2.1/32", 666), ("2001:db8:1::/48", 666)];
+    let mut bird = Bird::start("127.0.0.2", &routes).await;
+    bird.write(&routes, "graceful restart on; enable extended messages on;");
+    bird.control("configure");
+    let mut station = Station::start(&bird.config(""));
+    station.told(&["block 192.0.2.1/32", "block 2001:db8:1::/48"]).await;
+    let row = station.sees("the end of routes", |row| row.stale == 0 && row.installed == 2).await;
+    let session = row.session.unwrap();
+    for capability in ["enhanced-route-refresh", "extended-message", "graceful-restart"] {
+        assert!(session.capabilities.contains(&capability), "{session:?}");
+    }
+    station.lists.bgp_refresh("bird").await.unwrap();
+    station
+        .sees("the answer", |now| now.received_messages > row.received_messages + 2 && now.stale == 0)
+        .await;
+    bird.daemon = None;
+    station.sees("the loss", |row| row.state != "Established" && row.stale == 2).await;
+    bird.run().await;
+    station.sees("the new session", |row| row.state == "Established" && row.stale == 0).await;
+    station.calm();
+}
+
+#[tokio::test]
+async fn both_sides_connect_and_one_session_stays() {
+    if !bird_is_installed() {
+        return;
+    }
+    let bird = Bird::start("127.0.0.2", &[("192.0.2.1/32", 666)]).await;
+    let port = free_port("127.0.0.3".parse().unwrap());
+    // BIRD connects too, to where we listen.
+    let path = bird.folder.path().join("bird.conf");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let config = config
+        .replace("  passive;\n", "")
+        .replace("neighbor 127.0.0.3 as", &format!("neighbor 127.0.0.3 port {port} as"));
+    std::fs::write(
+        &path,
+        config.replace("error wait time 1, 1;", "error wait time 1, 1; connect delay time 0;"),
+    )
+    .unwrap();
+    bird.control("configure");
+    let mut station =
+        Station::start(&bird.config(&format!("mode = \"both\"\nlisten = \"127.0.0.3:{port}\"")));
+    station.told(&["block 192.0.2.1/32"]).await;
+    let row = station.sees("the session", |row| row.state == "Established" && row.installed == 1).await;
+    println!("opened by {}", row.session.unwrap().opened_by);
+}

@@ -20,6 +20,11 @@ const ADDRESS: &str = "127.0.0.4";
 
 impl GoBgp {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// With more for the neighbour.
+    async fn start_with(more: &str) -> Self {
         let address: IpAddr = ADDRESS.parse().unwrap();
         let (port, control) = (free_port(address), free_port(address));
         let folder = tempfile::tempdir().unwrap();
@@ -35,6 +40,11 @@ local-address-list = ["{ADDRESS}"]
 [neighbors.config]
 neighbor-address = "127.0.0.5"
 peer-as = 65500
+{more}
+[neighbors.graceful-restart.config]
+enabled = true
+restart-time = 20
+notification-enabled = true
 [neighbors.transport.config]
 passive-mode = true
 [[neighbors.afi-safis]]
@@ -70,6 +80,10 @@ afi-safi-name = "ipv6-unicast"
     }
 
     fn config(&self) -> String {
+        self.config_with("")
+    }
+
+    fn config_with(&self, more: &str) -> String {
         format!(
             r#"
 [[source]]
@@ -82,6 +96,7 @@ peer_as = 65066
 retry_min = "500ms"
 retry_max = "2s"
 communities = {{ "65066:666" = "block", "65066:42" = "bypass" }}
+{more}
 "#,
             self.port
         )
@@ -133,4 +148,32 @@ async fn a_session_that_was_shut_down_comes_back_and_holds_its_entries_meanwhile
     assert!(said.contains("cease: administrative shutdown"), "{said} ({})", gobgp.folder.path().display());
     gobgp.control("neighbor 127.0.0.5 enable");
     station.sees("the new session", |row| row.state == "Established" && row.stale == 0).await;
+}
+
+#[tokio::test]
+async fn a_signed_session_comes_up() {
+    if !is_installed("gobgpd", "gobgpd") {
+        return;
+    }
+    let gobgp = GoBgp::start_with("auth-password = \"secret\"").await;
+    gobgp.control("global rib add 192.0.2.1/32 community 65066:666");
+    let mut station = Station::start(&gobgp.config_with("password = \"secret\""));
+    station.told(&["block 192.0.2.1/32"]).await;
+}
+
+#[tokio::test]
+async fn a_session_that_was_reset_empties_no_table() {
+    if !is_installed("gobgpd", "gobgpd") {
+        return;
+    }
+    let gobgp = GoBgp::start().await;
+    gobgp.control("global rib add 192.0.2.1/32 community 65066:666");
+    let mut station = Station::start(&gobgp.config());
+    station.told(&["block 192.0.2.1/32"]).await;
+    let row = station.sees("the end of routes", |row| row.installed == 1 && row.stale == 0).await;
+    assert!(row.session.unwrap().capabilities.contains(&"graceful-restart"));
+    gobgp.control("neighbor 127.0.0.5 reset");
+    station.sees("the loss", |row| row.state != "Established" && row.error.is_some()).await;
+    station.sees("the new session", |row| row.state == "Established" && row.stale == 0).await;
+    station.calm();
 }

@@ -37,12 +37,16 @@ struct Station {
     told: BTreeSet<String>,
     clock: ManualClock,
     shutdown: CancellationToken,
-    _state: tempfile::TempDir,
+    _state: Arc<tempfile::TempDir>,
 }
 
 impl Station {
     fn start(port: u16, adjust: impl FnOnce(&mut BgpConfig)) -> Self {
-        let state = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), port, adjust)
+    }
+
+    /// With a folder for the state that was there before.
+    fn start_in(state: Arc<tempfile::TempDir>, port: u16, adjust: impl FnOnce(&mut BgpConfig)) -> Self {
         let clock = ManualClock::at(Timestamp::from_secs(1_000_000));
         let shutdown = CancellationToken::new();
         let table = |name| TableName::parse(name).unwrap();
@@ -445,4 +449,197 @@ async fn a_peer_of_another_as_is_refused() {
     assert_eq!((farewell.code, farewell.subcode), (2, 2));
     let row = station.sees("the reason", |row| row.error.is_some()).await;
     assert_eq!(row.error.as_deref(), Some("found AS 65067, expected AS 65066"));
+}
+
+/// A free port to listen on.
+async fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port()
+}
+
+impl Peer {
+    /// Connects to a station that listens, and brings the session up.
+    async fn come_in(port: u16) -> Self {
+        let connected = async {
+            loop {
+                if let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                    return stream;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let stream = patiently("the listener", connected).await;
+        let session = Session { as_width: AsWidth::Four, families: Families::ALL, ..Session::default() };
+        let mut peer = Self { stream, framer: Framer::default(), session };
+        let Message::Open(_) = peer.receive().await else { panic!("expected an OPEN") };
+        peer.open(65_066).await;
+        assert_eq!(peer.receive().await, Message::Keepalive);
+        peer.send(&Message::Keepalive).await;
+        peer
+    }
+
+    async fn refresh(&mut self, subtype: u8) {
+        let refresh = mailgate_proto::bgp::RouteRefresh { afi: 1, subtype, safi: 1 };
+        self.send(&Message::RouteRefresh(refresh)).await;
+    }
+}
+
+fn passive(port: u16) -> impl FnOnce(&mut BgpConfig) {
+    move |config| {
+        config.mode = crate::config::Mode::Passive;
+        config.listen = Some((Ipv4Addr::LOCALHOST, port).into());
+    }
+}
+
+#[tokio::test]
+async fn a_neighbour_may_connect_and_strangers_are_closed() {
+    let port = free_port().await;
+    let mut station = Station::start(0, passive(port));
+    let mut peer = Peer::come_in(port).await;
+    peer.announce("192.0.2.1/32", 666).await;
+    station.told(&["block 192.0.2.1/32"]).await;
+    let session = station.row().await.session.unwrap();
+    assert_eq!(session.opened_by, "neighbour");
+    // From an address that is not configured.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, 99), 0).into()).unwrap();
+    let mut stranger = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
+    let mut nothing = Vec::new();
+    let heard = patiently("the end", stranger.read_to_end(&mut nothing)).await;
+    assert!(nothing.is_empty(), "{heard:?} {nothing:?}");
+    assert_eq!(station.row().await.state, "Established");
+}
+
+#[tokio::test]
+async fn what_a_peer_had_told_is_there_after_a_restart_until_it_has_told_anew() {
+    let state = Arc::new(tempfile::tempdir().unwrap());
+    let (listener, port) = listen().await;
+    let mut station = Station::start_in(Arc::clone(&state), port, |_| {});
+    let mut peer = Peer::establish(&listener).await;
+    peer.announce("192.0.2.1/32", 666).await;
+    peer.announce("192.0.2.2/32", 666).await;
+    peer.announce("2001:db8:1::/48", 42).await;
+    let all = ["block 192.0.2.1/32", "block 192.0.2.2/32", "bypass 2001:db8:1::/48"];
+    station.told(&all).await;
+    station.shutdown.cancel();
+    let saved = state.path().join("lists/bgp-feed.state");
+    let before = patiently("the file", async {
+        loop {
+            if let Ok(bytes) = std::fs::read(&saved) {
+                return bytes;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop((peer, listener));
+
+    // The feed is away, the tables are not.
+    let (listener, port) = listen().await;
+    let mut station = Station::start_in(Arc::clone(&state), port, |_| {});
+    station.told(&all).await;
+    assert_eq!(station.row().await.stale, 3);
+    let rows = station.lists.bgp_rib(None, None, None, 10).await.unwrap();
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row.stale && row.neighbor == "feed"), "{rows:?}");
+    let mut peer = Peer::establish(&listener).await;
+    peer.announce("192.0.2.2/32", 666).await;
+    peer.end_routes().await;
+    station.told(&["block 192.0.2.2/32"]).await;
+
+    // A file that was cut is of no use, and does no harm.
+    station.shutdown.cancel();
+    drop(peer);
+    std::fs::write(&saved, &before[..before.len() - 3]).unwrap();
+    let (_listener, port) = listen().await;
+    let mut station = Station::start_in(state, port, |_| {});
+    station.told(&[]).await;
+    assert_eq!(station.row().await.received, 0);
+}
+
+#[tokio::test]
+async fn a_marked_refresh_sweeps_what_was_not_sent_again() {
+    let (listener, port) = listen().await;
+    let mut station = Station::start(port, |_| {});
+    let mut peer = Peer::accept(&listener).await;
+    peer.receive().await;
+    let capabilities = vec![
+        Capability::Multiprotocol(1, 1),
+        Capability::FourOctetAs(65_066),
+        Capability::RouteRefresh,
+        Capability::EnhancedRouteRefresh,
+    ];
+    peer.send(&Message::Open(Open::new(65_066, HOLD, Ipv4Addr::new(192, 0, 2, 66), capabilities))).await;
+    peer.receive().await;
+    peer.send(&Message::Keepalive).await;
+    peer.announce("192.0.2.1/32", 666).await;
+    peer.announce("192.0.2.2/32", 666).await;
+    station.told(&["block 192.0.2.1/32", "block 192.0.2.2/32"]).await;
+    station.lists.bgp_refresh("feed").await.unwrap();
+    let asked = loop {
+        if let Message::RouteRefresh(asked) = peer.receive().await {
+            break asked;
+        }
+    };
+    assert_eq!((asked.afi, asked.subtype, asked.safi), (1, 0, 1));
+    peer.refresh(1).await;
+    peer.announce("192.0.2.2/32", 666).await;
+    station.sees("the mark", |row| row.stale == 1).await;
+    peer.refresh(2).await;
+    station.told(&["block 192.0.2.2/32"]).await;
+}
+
+#[tokio::test]
+async fn clearing_tells_the_neighbour_why_and_keeps_the_entries() {
+    let (listener, port) = listen().await;
+    let mut station = Station::start(port, |_| {});
+    let mut peer = Peer::establish(&listener).await;
+    peer.announce("192.0.2.1/32", 666).await;
+    station.told(&["block 192.0.2.1/32"]).await;
+    station.lists.bgp_clear("feed", "new policy").await.unwrap();
+    assert_eq!(peer.farewell().await.shutdown_text(), Some("new policy"));
+    station.sees("the end", |row| row.state == "Idle" && row.stale == 1).await;
+    station.clock.advance(Duration::from_secs(5));
+    let _peer = Peer::establish(&listener).await;
+    station.sees("the new session", |row| row.state == "Established").await;
+    let wrong = station.lists.bgp_clear("fead", "").await.unwrap_err();
+    assert!(wrong.to_string().contains("expected one of feed"), "{wrong}");
+    let late = station.lists.bgp_refresh("feed").await;
+    assert!(late.unwrap_err().to_string().contains("mailgate bgp clear"), "a peer without route refresh");
+}
+
+#[tokio::test]
+async fn graceful_restart_to_the_letter_keeps_what_was_promised_and_no_more() {
+    struct Case {
+        name: &'static str,
+        families: Vec<(u16, u8, u8)>,
+        stays: bool,
+    }
+    for Case { name, families, stays } in [
+        Case { name: "nothing was promised", families: vec![], stays: false },
+        Case { name: "two minutes were asked for", families: vec![(1, 1, 0x80)], stays: true },
+    ] {
+        let (listener, port) = listen().await;
+        let mut station = Station::start(port, |config| config.stale_by = crate::config::StaleBy::Peer);
+        let mut peer = Peer::accept(&listener).await;
+        peer.receive().await;
+        let capabilities = vec![
+            Capability::Multiprotocol(1, 1),
+            Capability::FourOctetAs(65_066),
+            Capability::GracefulRestart { flags: 0, time: 120, families },
+        ];
+        peer.send(&Message::Open(Open::new(65_066, HOLD, Ipv4Addr::new(192, 0, 2, 66), capabilities))).await;
+        peer.receive().await;
+        peer.send(&Message::Keepalive).await;
+        peer.announce("192.0.2.1/32", 666).await;
+        station.told(&["block 192.0.2.1/32"]).await;
+        drop(peer);
+        let row = station.sees("the loss", |row| row.state == "Idle").await;
+        assert_eq!(row.stale, usize::from(stays), "{name}");
+        if stays {
+            station.clock.advance(Duration::from_secs(119));
+            assert_eq!(station.row().await.received, 1, "{name}");
+            station.clock.advance(Duration::from_secs(2));
+        }
+        station.told(&[]).await;
+    }
 }

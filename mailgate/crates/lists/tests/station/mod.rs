@@ -127,6 +127,13 @@ impl Station {
         began.elapsed()
     }
 
+    /// The edge has been told nothing new since it was last looked at.
+    pub(crate) fn calm(&mut self) {
+        while let Ok(batch) = self.changes.try_recv() {
+            panic!("expected nothing, found {batch:?}");
+        }
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
             Change::Add(table, entry) => {

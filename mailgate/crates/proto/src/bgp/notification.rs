@@ -136,13 +136,24 @@ impl Notification {
         (self.code, self.subcode) == (6, 9)
     }
 
-    /// The text of a shutdown or reset; `None` when there is none or it is malformed.
+    /// What a hard reset is for: the NOTIFICATION inside of it (RFC 8538 §3.1).
+    #[must_use]
+    pub fn within(&self) -> Option<Self> {
+        let [code, subcode, data @ ..] = self.data.as_slice() else { return None };
+        self.is_hard().then(|| Self { code: *code, subcode: *subcode, data: data.to_vec() })
+    }
+
+    /// The text of a shutdown or reset, also inside a hard reset; `None` when there is none or it is malformed.
     #[must_use]
     pub fn shutdown_text(&self) -> Option<&str> {
-        if self.code != 6 || !matches!(self.subcode, 2 | 4) {
+        let (code, subcode, data) = match self.data.as_slice() {
+            [code, subcode, data @ ..] if self.is_hard() => (*code, *subcode, data),
+            data => (self.code, self.subcode, data),
+        };
+        if code != 6 || !matches!(subcode, 2 | 4) {
             return None;
         }
-        let (length, text) = self.data.split_first()?;
+        let (length, text) = data.split_first()?;
         std::str::from_utf8(text.get(..usize::from(*length))?).ok().filter(|text| !text.is_empty())
     }
 }
@@ -160,6 +171,9 @@ impl fmt::Display for Notification {
             Some(name) if !name.is_empty() => write!(f, ": {name}")?,
             _ if self.subcode != 0 => write!(f, ": {}", self.subcode)?,
             _ => {}
+        }
+        if let Some(within) = self.within().filter(|within| !within.is_hard()) {
+            return write!(f, ": {within}");
         }
         match self.shutdown_text() {
             Some(text) => write!(f, ": {text:?}"),
@@ -186,6 +200,14 @@ mod tests {
         for (code, subcode, data, want) in [
             (9, 9, vec![], "error 9: 9"),
             (4, 0, vec![1, 2], "hold timer expired"),
+            (6, 9, vec![], "cease: hard reset"),
+            (
+                6,
+                9,
+                vec![6, 2, 3, b'o', b'f', b'f'],
+                "cease: hard reset: cease: administrative shutdown: \"off\"",
+            ),
+            (6, 9, vec![6, 9, 6, 9], "cease: hard reset"),
             (6, 2, vec![200, b'x'], "cease: administrative shutdown"),
             (6, 2, vec![2, 0xff, 0xff], "cease: administrative shutdown"),
             (6, 2, vec![2, 0x1b, b'x'], "cease: administrative shutdown: \"\\u{1b}x\""),

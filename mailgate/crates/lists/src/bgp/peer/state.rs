@@ -84,9 +84,10 @@ pub(super) fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen
     status.refused = received - accepted;
     // What the gate does not take is received and no more.
     let gate = status.gate.row(installed, seen.now);
-    let (refused, waiting) = (status.gate.refused(), status.gate.waiting());
+    let refused = status.gate.refused();
     let accepted = accepted.saturating_sub(refused);
-    let installed = installed.saturating_sub(refused + waiting);
+    // An entry may be kept out of one of several tables: not more than there are, counted once each.
+    let installed = installed.min(held.iter().map(|(_, count)| count).sum());
     status.error.clone_from(&seen.error);
     if !steps.is_empty() {
         status.last_change = Some(seen.now);
