@@ -117,7 +117,6 @@ impl TableConfig {
 /// One source of prefixes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-#[expect(clippy::large_enum_variant, reason = "a handful, read once at start")]
 pub enum SourceConfig {
     /// `kind = "bgp"`.
     Bgp(BgpConfig),

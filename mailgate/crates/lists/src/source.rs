@@ -281,10 +281,12 @@ impl<S: Source> Runner<S> {
                 if let Some(plan) = &mut self.plan {
                     plan.succeeded(now);
                 }
+                let due = self.plan.as_ref().map(Plan::due);
                 self.status(move |status| {
                     status.state = SourceState::Good;
                     status.error = None;
                     status.last_success = Some(now);
+                    status.next_run = due;
                 })
                 .await?;
             }

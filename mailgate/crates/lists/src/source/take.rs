@@ -61,6 +61,10 @@ pub(super) fn diff(
 ) -> Diff {
     let before = state.merged.set_of(table, origin);
     let mut diff = Diff { would_be_refused: refused, refused_lines: reading.refused, ..Diff::default() };
+    if reading.set.is_overfull() {
+        let most = reading.set.len();
+        diff.would_be_refused = Some(format!("found more than {most} entries, expected at most that"));
+    }
     let more = reading.set.len().saturating_sub(before.len());
     if let Err(full) = state.expect_room(more) {
         diff.would_be_refused.get_or_insert_with(|| full.to_string());

@@ -1,0 +1,8 @@
+//! Spamhaus DROP as JSON.
+#![no_main]
+
+mod list_format;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &[u8]| list_format::check(mailgate_lists::Format::DropJson, text));
