@@ -25,6 +25,8 @@ use crate::wire::{Mail, Ports, Records};
 
 /// Lines of `queue list`; a longer queue is looked at with `--json` and `jq`, page by page, later.
 const QUEUE_LINES: u32 = 10_000;
+/// Lines of `grey identities` and of searches in `grey list`.
+const GREY_LINES: usize = 10_000;
 
 /// What the control socket can reach.
 pub struct Answers {
@@ -83,7 +85,10 @@ impl Answers {
             Call::BgpSummary | Call::BgpNeighbor { .. } | Call::BgpRib { .. } | Call::BgpClear { .. } => {
                 super::bgp::answer(&self.lists, call).await
             }
-            Call::GreyList { .. }
+            Call::Why { .. }
+            | Call::GreyIdentities { .. }
+            | Call::GreySimulate { .. }
+            | Call::GreyList { .. }
             | Call::GreyAdd { .. }
             | Call::GreyDelete { .. }
             | Call::GreyImport { .. }
@@ -146,9 +151,23 @@ impl Answers {
     async fn grey(&self, call: Call) -> Result<Answer> {
         let edge = &self.edge;
         Ok(match call {
-            Call::GreyList { kind, address, spamdb } => {
-                let query = Query { kind: kind.map(kind_of), network: address.map(Into::into), limit: None };
-                if spamdb {
+            Call::Why { about } => Answer::done(edge.why(&about).await.map_err(data)?),
+            Call::GreyIdentities { part } => Answer::done(edge.identities(part.as_deref(), GREY_LINES)),
+            Call::GreySimulate { supposed } => Answer::done(edge.simulate(&supposed).await),
+            Call::GreyList { kind, address, from, to, limit, spamdb } => {
+                // What is asked for by its text is sought among all.
+                let whole = from.is_none() && to.is_none();
+                let query = Query { kind: kind.map(kind_of), network: address, limit: limit.filter(|_| whole) };
+                if !whole {
+                    let all = edge.grey_list(query).await.map_err(data)?;
+                    let holds = |text: &Option<String>, part: &Option<String>| {
+                        part.as_ref().is_none_or(|part| {
+                            text.as_ref().is_some_and(|text| text.to_lowercase().contains(&part.to_lowercase()))
+                        })
+                    };
+                    let found = all.into_iter().filter(|one| holds(&one.reverse_path, &from) && holds(&one.forward_path, &to));
+                    Answer::done(found.take(limit.unwrap_or(GREY_LINES)).collect::<Vec<_>>())
+                } else if spamdb {
                     let dump = edge.grey_dump(query).await.map_err(data)?;
                     Answer::done(dump.lines().collect::<Vec<_>>())
                 } else {
@@ -174,7 +193,14 @@ impl Answers {
             Call::GreyImport { rows } => {
                 Answer::done(edge.grey_import(&rows.join("\n")).await.map_err(data)?)
             }
-            _ => Answer::done(edge.statistics()),
+            _ => {
+                let delays = edge.delays().await.map_err(data)?;
+                let mut statistics = serde_json::to_value(edge.statistics()).unwrap_or_default();
+                if let Some(fields) = statistics.as_object_mut() {
+                    fields.insert("delays".to_owned(), json!(delays));
+                }
+                Answer::done(statistics)
+            }
         })
     }
 

@@ -108,9 +108,21 @@ pub enum Call {
         address: std::net::IpAddr,
         expires: Span,
     },
+    Why {
+        about: String,
+    },
+    GreyIdentities {
+        part: Option<String>,
+    },
+    GreySimulate {
+        supposed: mailgate_edge::Supposed,
+    },
     GreyList {
         kind: Option<GreyKind>,
-        address: Option<IpAddr>,
+        address: Option<IpNet>,
+        from: Option<String>,
+        to: Option<String>,
+        limit: Option<usize>,
         spamdb: bool,
     },
     GreyAdd {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
+use mailgate_edge::Supposed;
 
 use super::{Question, Show, text_of};
 use crate::admin::{Call, Failure, GreyKind};
@@ -25,9 +26,18 @@ pub(super) enum Verb {
         /// Only this kind.
         #[arg(long, value_enum)]
         kind: Option<GreyKind>,
-        /// Only what concerns this address.
-        #[arg(long, value_name = "ADDRESS")]
-        ip: Option<IpAddr>,
+        /// Only what concerns this address or network.
+        #[arg(long, value_name = "ADDRESS", value_parser = mailgate_packet::network)]
+        ip: Option<ipnet::IpNet>,
+        /// Only deferred attempts whose reverse-path holds this text.
+        #[arg(long, value_name = "TEXT")]
+        from: Option<String>,
+        /// Only deferred attempts whose recipient, or trap addresses that hold this text.
+        #[arg(long, value_name = "TEXT")]
+        to: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<usize>,
         /// How to print it.
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
@@ -36,6 +46,26 @@ pub(super) enum Verb {
     Show {
         /// The address.
         address: IpAddr,
+    },
+    /// Who had mail accepted or came again, and is trusted for it.
+    Identities {
+        /// Only those whose name holds this text.
+        text: Option<String>,
+    },
+    /// What would happen to an attempt now, why, and when it would pass. Asks the DNS and changes nothing.
+    Simulate {
+        /// The client's address.
+        #[arg(long, value_name = "ADDRESS")]
+        ip: IpAddr,
+        /// What it says at HELO.
+        #[arg(long, value_name = "NAME", default_value = "")]
+        helo: String,
+        /// Reverse-path; nothing for the null path.
+        #[arg(long, value_name = "ADDRESS", default_value = "")]
+        from: String,
+        /// Forward-path.
+        #[arg(long, value_name = "ADDRESS")]
+        to: String,
     },
     /// Let a source pass, trap it, or make a recipient a trap.
     Add {
@@ -47,7 +77,7 @@ pub(super) enum Verb {
     },
     /// Forget a source, a tuple or a trap address.
     Delete {
-        /// Address of a source, or a trap address.
+        /// Address or network of a source, a trap address, or an identity such as spf:example.org.
         key: String,
         /// Only this kind.
         #[arg(long, value_enum)]
@@ -67,6 +97,7 @@ impl Verb {
         const COLUMNS: &[(&str, &str)] = &[
             ("kind", "KIND"),
             ("network", "SOURCE"),
+            ("identity", "IDENTITY"),
             ("reverse_path", "REVERSE-PATH"),
             ("forward_path", "FORWARD-PATH"),
             ("first", "FIRST"),
@@ -75,15 +106,35 @@ impl Verb {
             ("blocked", "DEFERRED"),
             ("passed", "PASSED"),
         ];
+        const IDENTITIES: &[(&str, &str)] = &[
+            ("identity", "IDENTITY"),
+            ("trusted", "TRUSTED"),
+            ("messages", "MESSAGES"),
+            ("retries", "RETRIES"),
+            ("first", "FIRST"),
+            ("expires", "EXPIRES"),
+        ];
         let (call, show) = match self {
-            Self::List { kind, ip, format: Format::Spamdb } => {
-                (Call::GreyList { kind, address: ip, spamdb: true }, Show::Lines)
+            Self::List { from: Some(_), format: Format::Spamdb, .. }
+            | Self::List { to: Some(_), format: Format::Spamdb, .. } => {
+                return Err(super::failure(
+                    super::exit::USAGE,
+                    "found --format spamdb with --from or --to, expected one of the two; the dump is for other programs",
+                ));
             }
-            Self::List { kind, ip, format: Format::Table } => {
-                (Call::GreyList { kind, address: ip, spamdb: false }, Show::Table(COLUMNS))
+            Self::List { kind, ip, from, to, limit, format } => {
+                let spamdb = format == Format::Spamdb;
+                let show = if spamdb { Show::Lines } else { Show::Table(COLUMNS) };
+                (Call::GreyList { kind, address: ip, from, to, limit, spamdb }, show)
             }
             Self::Show { address } => {
-                (Call::GreyList { kind: None, address: Some(address), spamdb: false }, Show::Table(COLUMNS))
+                let address = Some(address.into());
+                let call = Call::GreyList { kind: None, address, from: None, to: None, limit: None, spamdb: false };
+                (call, Show::Table(COLUMNS))
+            }
+            Self::Identities { text } => (Call::GreyIdentities { part: text }, Show::Table(IDENTITIES)),
+            Self::Simulate { ip, helo, from, to } => {
+                (Call::GreySimulate { supposed: Supposed { ip, helo, from, to } }, Show::Card)
             }
             Self::Add { key, kind } => (Call::GreyAdd { kind, key }, Show::Card),
             Self::Delete { key, kind } => (Call::GreyDelete { kind, key }, Show::Card),

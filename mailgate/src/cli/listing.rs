@@ -4,7 +4,7 @@ use mailgate_model::Timestamp;
 use serde_json::Value;
 
 /// Keys whose numbers are milliseconds since the epoch.
-const TIMES: [&str; 14] = [
+const TIMES: [&str; 15] = [
     "arrived",
     "changed",
     "expires",
@@ -17,6 +17,7 @@ const TIMES: [&str; 14] = [
     "next_run",
     "oldest",
     "pass",
+    "passes",
     "since",
     "started",
 ];

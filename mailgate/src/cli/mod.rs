@@ -15,6 +15,7 @@ mod sync;
 mod table;
 mod table_text;
 mod trace;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -75,6 +76,8 @@ enum Command {
     Check(run::CheckArguments),
     /// What the daemon is doing.
     Status,
+    /// Why a client was deferred or let pass, or a message was taken.
+    Why(why::Arguments),
     /// What the kernel filter does with single packets, as they come.
     Trace(trace::Arguments),
     /// Named tables of prefixes: block, bypass and your own.
@@ -152,6 +155,7 @@ fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Run(run) => return run::run(&place, run).map(|()| 0),
         Command::Check(check) => return run::check(&place, check, json).map(|()| 0),
         Command::Status => Question { call: Call::Status, show: Show::Card },
+        Command::Why(arguments) => arguments.question(),
         Command::Trace(arguments) => return trace::run(&place, &arguments, json).map(|()| 0),
         Command::Table(verb) => return table::run(&place, verb, json),
         Command::Lists(verb) => verb.question(),

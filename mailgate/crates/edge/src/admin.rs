@@ -210,13 +210,17 @@ impl Edge {
     pub async fn grey_delete(&self, asked: &Asked) -> Result<usize, Error> {
         let wants = |kind| asked.kind.is_none_or(|wanted| wanted == kind);
         let mut count = 0;
-        if asked.what.contains('@') {
+        if asked.what.starts_with("spf:") || asked.what.starts_with("rdns:") {
+            let identity: Identity = asked.what.parse().map_err(Error::Asked)?;
+            count += usize::from(self.greylist.forget_identity(&identity));
+        } else if asked.what.contains('@') {
             if wants(Kind::TrapAddress) {
                 count += usize::from(self.greylist.forget_trap_address(&asked.what));
             }
         } else {
             let network = mailgate_packet::network(&asked.what).map_err(Error::Asked)?;
             if wants(Kind::Passed) {
+                count += usize::from(self.greylist.forget_identity(&Identity::Network(network)));
                 count += usize::from(self.greylist.forget_peer(network, PeerKind::Passed));
             }
             if wants(Kind::Trapped) {
