@@ -154,6 +154,12 @@ impl<'n> Daemon<'n> {
         serde_json::from_str(&text).with_context(|| format!("mailgate {}: {text}", all.join(" ")))
     }
 
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.running.as_ref().map(Running::id)
+    }
+
     /// Whether it runs.
     pub fn is_alive(&mut self) -> bool {
         self.running.as_mut().is_some_and(|running| running.ended().is_none())

@@ -18,6 +18,7 @@ pub mod held;
 mod imap_client;
 pub mod lab;
 mod netns;
+pub mod pit;
 mod postfix;
 mod process;
 mod service;

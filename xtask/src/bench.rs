@@ -29,6 +29,16 @@ const BENCHES: &[Bench] = &[
         measure: bench_kernel::flood,
     },
     Bench {
+        name: "tarpit",
+        line: "100,000 clients (or the number given) held by the daemon, then by postscreen: memory, processor",
+        measure: bench_tarpit::daemon,
+    },
+    Bench {
+        name: "greylist-store",
+        line: "10 million tuples (or the number given): lookups, start, memory, disk",
+        measure: bench_tarpit::greylist_store,
+    },
+    Bench {
         name: "tarpit-kernel",
         line: "100,000 clients (or the number given) held by the tarpit in the kernel, and a forged flood",
         measure: bench_tarpit::run,
