@@ -91,7 +91,7 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         handoff: Arc::new(handoff::ToReception::new(Arc::clone(&smtp), tasks.clone())),
         tls: Some(tls.clone()),
         recipients: Some(Arc::new(asked::Existing(people.accounts.clone()))),
-        texts: None,
+        texts: Some(Arc::new(asked::Said(lists.clone()))),
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });

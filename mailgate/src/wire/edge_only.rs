@@ -11,7 +11,7 @@ use mailgate_model::IdGenerator;
 use mailgate_packet::Where;
 
 use super::ground::Ground;
-use super::{Running, listeners};
+use super::{Running, asked, listeners};
 use crate::admin::Failure;
 use crate::config::Config;
 
@@ -59,7 +59,7 @@ pub(super) async fn start(config: Config) -> Result<Running, Failure> {
         handoff: Arc::new(foreign.clone()),
         tls: Some(tls.clone()),
         recipients: None,
-        texts: None,
+        texts: Some(Arc::new(asked::Said(lists.clone()))),
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),
     });

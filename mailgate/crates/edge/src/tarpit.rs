@@ -35,7 +35,7 @@ use crate::limits::{Networks, spare_files};
 use crate::statistics::Counters;
 
 /// Connections on their way to the wheel; more come only when the machine cannot keep up, and are closed.
-const ARRIVALS: usize = 1024;
+const ARRIVALS: usize = 8192;
 /// Silence after which a held connection is let go (spamd(8)).
 const IDLE: Duration = Duration::from_secs(400);
 /// Asked of the kernel for what we send: bytes that the client does not fetch.

@@ -402,7 +402,7 @@ fn a_spamd_conf_is_read_unchanged() {
 }
 
 #[test]
-fn white_belongs_to_the_black_before_it_and_before_any_black_to_none() {
+fn parity_in_all_a_w_b_white_belongs_to_the_black_before_it_and_before_any_black_to_none() {
     let text = "all:W:A:W:B:\nA:black:msg=\"a\":file=/a:\nB:black:msg=\"b\":file=/b:\nW:white:file=/w:\n";
     let conf = spamd_conf::parse(text.as_bytes()).unwrap();
     let white: Vec<usize> = conf.black.iter().map(|black| black.white.len()).collect();
@@ -428,7 +428,7 @@ fn what_is_wrong_with_a_spamd_conf_is_told() {
 }
 
 #[test]
-fn escapes_of_messages_are_those_of_spamd_and_last_characters_stay() {
+fn parity_escapes_of_messages_are_those_of_spamd_and_last_characters_stay() {
     for (given, want) in [
         (r#""a\"b""#, "a\"b"),
         (r#""a\nb""#, "a\nb"),
