@@ -2,19 +2,10 @@
 
 use std::process::ExitCode;
 
-use mailgate_tests::pit;
-
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |n: usize| arguments.get(n).and_then(|count| count.parse().ok());
-    let done = match arguments.split_first() {
-        Some((word, rest)) if word == "clients" => pit::clients(rest),
-        _ => {
-            let count = number(0).unwrap_or(100_000);
-            pit::measure(count, number(1).unwrap_or(count))
-        }
-    };
-    match done {
+    let number = |n: usize| std::env::args().nth(n).and_then(|count| count.parse().ok());
+    let count = number(1).unwrap_or(100_000);
+    match mailgate_tests::pit::measure(count, number(2).unwrap_or(count)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tarpit: {error:#}");
