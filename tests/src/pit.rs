@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(400);
 /// Open files of a process beside one for each client: what the edge keeps free, and its own.
 const SPARE_FILES: usize = 2_500;
 /// Turns a second of all daemons together: the default of one.
-const PACE: usize = 7_000;
+const PACE: usize = 5_000;
 
 const fn node(label: &'static str, last: u8) -> Node {
     Node {
@@ -133,9 +133,8 @@ impl<'n> Daemons<'n> {
 
     /// A figure of the edge, of all together.
     fn figure(&self, name: &str) -> Option<u64> {
-        let figure = |daemon: &Daemon<'_>| {
-            daemon.json(&["status"]).ok()?.pointer(&format!("/edge/{name}"))?.as_u64()
-        };
+        let figure =
+            |daemon: &Daemon<'_>| daemon.json(&["status"]).ok()?.pointer(&format!("/edge/{name}"))?.as_u64();
         self.daemons.iter().map(|(daemon, _)| figure(daemon)).sum()
     }
 
@@ -239,11 +238,7 @@ fn theirs(count: usize) -> Result<()> {
     let seconds = watched.elapsed().as_secs_f64();
     let open = crowd.open();
     println!("postscreen: {open} of {count} still held {:.0} s later", seconds);
-    println!(
-        "  its memory      {:>6} bytes each ({:.1} MiB)",
-        ended.memory / open.max(1),
-        ended.mebibytes()
-    );
+    println!("  its memory      {:>6} bytes each ({:.1} MiB)", ended.memory / open.max(1), ended.mebibytes());
     println!(
         "  processor       {:>6.1} % of one core",
         100.0 * ended.time_since(&begun).as_secs_f64() / seconds
@@ -267,13 +262,7 @@ struct Crowd {
 
 impl Crowd {
     /// Starts processes of clients, half of them for each address, and returns when all have connected.
-    fn gather(
-        &mut self,
-        network: &Network,
-        folder: &Path,
-        to: [SocketAddr; 2],
-        count: usize,
-    ) -> Result<()> {
+    fn gather(&mut self, network: &Network, folder: &Path, to: [SocketAddr; 2], count: usize) -> Result<()> {
         let evil = network.node(EVIL.label)?;
         let begun = Instant::now();
         let each = count.div_ceil(count.div_ceil(PER_PROCESS).next_multiple_of(2)).max(1);

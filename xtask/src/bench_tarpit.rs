@@ -45,7 +45,8 @@ pub(crate) fn daemon(arguments: &[String]) -> Result<()> {
     }
     // What is measured is built as it is shipped; the clients need not be.
     shell::succeed(shell::cargo().args(["build", "--release", "--package", "mailgate"]))?;
-    let clients = ["build", "--package", "mailgate-tests", "--bin", "mailgate-pit", "--bin", "mailgate-crowd"];
+    let clients =
+        ["build", "--package", "mailgate-tests", "--bin", "mailgate-pit", "--bin", "mailgate-crowd"];
     shell::succeed(shell::cargo().args(clients))?;
     let arguments = arguments.iter().map(|word| if word == "--quick" { "2000" } else { word });
     shell::succeed(

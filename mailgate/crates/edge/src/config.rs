@@ -262,7 +262,7 @@ pub struct TarpitConfig {
     pub interval: Span,
     /// Turns a second of all held clients together, 100 to 1000000: when there are more clients than that times
     /// `interval`, each waits longer, so that the tarpit never takes more than a tenth of a processor. Default
-    /// 7000.
+    /// 5000.
     pub pace: u32,
     /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files; of
     /// those the process may have, some are left to others. Each takes less than 1 KiB of our memory. Default 10000.
@@ -289,7 +289,7 @@ impl Default for TarpitConfig {
     fn default() -> Self {
         Self {
             interval: Span::from_secs(1),
-            pace: 7000,
+            pace: 5000,
             capacity: 10_000,
             per_network: 1000,
             window: 256,
