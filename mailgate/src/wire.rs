@@ -12,6 +12,7 @@ mod inquiry;
 mod listeners;
 mod overload;
 mod protected;
+mod publish;
 mod pump;
 mod records;
 mod running;

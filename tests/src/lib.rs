@@ -13,6 +13,7 @@ mod daemon;
 mod dialogue;
 mod dns;
 pub mod feed;
+mod feeder;
 #[cfg(feature = "ebpf")]
 pub mod held;
 mod imap_client;
@@ -31,6 +32,7 @@ pub use certs::Certificate;
 pub use daemon::{Daemon, Memory};
 pub use dialogue::Dialogue;
 pub use dns::{Dns, Sockets};
+pub use feeder::{Feeder, Feeding};
 pub use imap_client::ImapClient;
 pub use netns::{Namespace, Network, Node};
 pub use postfix::Postfix;

@@ -33,6 +33,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-dkim", "independent DKIM verifier"),
     ("python3-dnspython", "looks up the keys for it"),
     ("qemu-system-x86", "other kernels for the tests of the kernel filter"),
+    ("signify-openbsd", "signs lists and checks ours"),
     ("sqlite3", "looks into the databases"),
     ("swaks", "SMTP client"),
     ("tshark", "reads what `mailgate trace` writes"),

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::standings::Standings;
-use super::{firewall, hits, overload, protected, pump, system};
+use super::{firewall, hits, overload, protected, publish, pump, system};
 use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
@@ -96,6 +96,7 @@ impl Ground {
         let applied = move |is_in_force| told.applied(is_in_force);
         let tables = pump::pump(changes, applied, Arc::clone(&filter), Arc::clone(&clock), shutdown.clone());
         let tables_ready = Ready { tables, control: Arc::clone(&control) };
+        publish::start(config, &greylist, &lists, &tasks, &clock, &shutdown)?;
         hits::start(config, &filter, &lists, &tasks, &clock, &shutdown);
         if let Some(overload) = overload::start(config, &filter, &lists, &clock, &shutdown)? {
             control.counts_with(overload);

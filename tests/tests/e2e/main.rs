@@ -10,6 +10,7 @@ mod lab;
 mod large;
 mod limits;
 mod parts;
+mod poison;
 mod reading;
 mod reception;
 mod relay;

@@ -30,7 +30,7 @@ use crate::table::Action;
 use growth::{Freeze, Growth};
 pub(crate) use guarded::Guarded;
 pub use guarded::{Protected, Why};
-pub(crate) use keep::{load, run};
+pub(crate) use keep::{load, run, save};
 pub use reason::Reason;
 pub(crate) use reason::Refusals;
 pub(crate) use reopen::{protect, thaw};
@@ -148,8 +148,9 @@ impl Gate {
         if self.told == self.refusals {
             return;
         }
+        let told = self.told.rows();
         for row in self.refusals.rows() {
-            if self.told.of(row.reason) == row.entries {
+            if told.contains(&row) {
                 continue;
             }
             let examples: Vec<String> = row.examples.iter().map(ToString::to_string).collect();

@@ -36,6 +36,7 @@ use crate::shared::Shared;
 use order::{Order, RibAsked};
 use rib::{Policy, Rib};
 
+pub(crate) use community::Mark;
 pub use community::{Part, Pattern};
 pub(crate) use outbox::Outbox;
 
@@ -175,7 +176,6 @@ impl Peers {
     }
 
     /// What may be announced to each neighbour.
-    #[expect(dead_code, reason = "TODO(lists): publishing")]
     pub(crate) fn outboxes(&self) -> impl Iterator<Item = (&str, &Arc<Outbox>)> {
         self.0.iter().map(|reached| (reached.name.as_str(), &reached.outbox))
     }

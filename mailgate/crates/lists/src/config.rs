@@ -5,6 +5,7 @@ mod bgp;
 mod fetched;
 mod file;
 mod keys;
+mod publish;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub use bgp::{AoAlgorithm, AoConfig, BgpConfig, FirstAs, Mode, Password, StaleBy
 pub use fetched::{CommandConfig, SpamdConfig, UrlConfig};
 pub use file::{DirectoryConfig, FileConfig};
 pub use keys::Keys;
+pub use publish::{Learned, PublishConfig};
 
 /// Most tables in all: the edge keeps the set of tables that hold an address in 64 bits, and
 /// four of them are its own.
@@ -56,6 +58,9 @@ pub struct Config {
     /// Whom no feed keeps out, besides those that never are.
     #[serde(default)]
     pub protect: Protect,
+    /// Lists of ours for others. Default: none.
+    #[serde(default)]
+    pub publish: Vec<PublishConfig>,
     /// Files, folders, URLs, commands, spamd.conf files and BGP peers. Default: none.
     #[serde(default)]
     pub source: Vec<SourceConfig>,
@@ -67,6 +72,7 @@ impl Default for Config {
             entries_limit: ENTRIES_LIMIT,
             table: Vec::new(),
             protect: Protect::default(),
+            publish: Vec::new(),
             source: Vec::new(),
         }
     }
@@ -214,6 +220,17 @@ impl Config {
                 .extend(source.problems(&tables).into_iter().map(|said| format!("source {name}: {said}")));
         }
         problems.extend(self.protect.problems());
+        let announcing = |source: &SourceConfig| match source {
+            SourceConfig::Bgp(bgp) if bgp.announces => Some(source.name()),
+            _ => None,
+        };
+        let announcing: Vec<String> = self.source.iter().filter_map(announcing).collect();
+        for (nth, list) in self.publish.iter().enumerate() {
+            problems.extend(list.problems(&announcing).into_iter().map(|said| format!("publish {}: {said}", list.name)));
+            if self.publish.iter().take(nth).any(|other| other.name == list.name) {
+                problems.push(format!("found publish {} twice, expected different names", list.name));
+            }
+        }
         problems
     }
 

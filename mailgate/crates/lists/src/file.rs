@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::format::Format;
 use crate::inflate::SIZE_MAX;
 use crate::source::Bounds;
+use crate::signify::{self, PublicKey};
 use crate::source::{Failure, Fetched, Look, Reading, Signature, Source, Validators};
 
 pub(crate) use directory::DirectorySource;
@@ -27,11 +28,18 @@ pub(crate) struct FileSource {
     format: Format,
     /// Most entries.
     most: usize,
+    /// The key that has to have signed it.
+    signed_by: Option<PathBuf>,
 }
 
 impl FileSource {
     pub(crate) fn new(path: PathBuf, format: Format, most: usize) -> Self {
-        Self { path, format, most }
+        Self { path, format, most, signed_by: None }
+    }
+
+    /// Takes it only if this key has signed it.
+    pub(crate) fn signed_by(self, key: Option<PathBuf>) -> Self {
+        Self { signed_by: key, ..self }
     }
 }
 
@@ -41,14 +49,22 @@ impl Source for FileSource {
     }
 
     async fn look(&self) -> Option<Look> {
-        let path = self.path.clone();
-        Some(off_runtime(move || look(&[path])).await)
+        let mut paths = vec![self.path.clone()];
+        if self.signed_by.is_some() {
+            paths.push(signify::beside(&self.path));
+        }
+        Some(off_runtime(move || look(&paths)).await)
     }
 
     async fn fetch(&mut self, _: &Validators) -> Result<Fetched, Failure> {
         let (path, format, most) = (self.path.clone(), self.format, self.most);
+        let signed_by = self.signed_by.clone();
         let read = move || {
             let bytes = read(&path).map_err(|error| Failure::absent(error.to_string()))?;
+            if let Some(key) = signed_by {
+                let signature = read(&signify::beside(&path)).map_err(|error| Failure::absent(error.to_string()))?;
+                PublicKey::check(&key, &bytes, &signature).map_err(Failure::content)?;
+            }
             Reading::of(format, &path.to_string_lossy(), bytes, Bounds { bytes: SIZE_MAX, entries: most })
         };
         off_runtime(read).await.map(|reading| Fetched::New(Box::new(reading)))

@@ -8,7 +8,7 @@ mod view;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,9 +18,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::{self, Protected};
-use crate::config::Config;
+use crate::config::{Config, PublishConfig};
 use crate::merge::{CONFIG, Hit, Merged};
 use crate::prefix::{PrefixSet, Sense};
+use crate::publish::{self, Announced};
 use crate::rows::{BgpRow, Page, RouteRow, SourceRow, TableRow, Tested};
 use crate::shared::{Kind, Shared, State, Status};
 use crate::source::Copies;
@@ -34,6 +35,8 @@ pub use verbs::{Age, How};
 pub struct Lists {
     shared: Arc<Shared>,
     peers: bgp::Peers,
+    /// What is announced, by list.
+    announced: Arc<Mutex<Announced>>,
 }
 
 impl Lists {
@@ -107,7 +110,7 @@ impl Lists {
         tokio::spawn(counts::run(Arc::clone(&shared), shutdown.clone()));
         tokio::spawn(admit::run(Arc::clone(&shared), folder, shutdown.clone()));
         sources::start(&shared, sources, &copies, &http, &shutdown);
-        Ok((Self { shared, peers }, receiver))
+        Ok((Self { shared, peers, announced: Arc::default() }, receiver))
     }
 
     /// All tables with their sizes, in the order of configuration.
@@ -164,6 +167,17 @@ impl Lists {
     pub async fn protect(&self, networks: Vec<Protected>) -> Result<(), Error> {
         let now = self.shared.clock.now();
         self.shared.with_blocking(move |state| admit::protect(state, networks, now)).await
+    }
+
+    /// Makes these the networks of a list of ours: its neighbours are told what is new and what is gone.
+    pub fn announce(&self, list: &PublishConfig, networks: Vec<IpNet>) {
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.insert(list.name.clone(), (list.clone(), networks));
+        for (peer, outbox) in self.peers.outboxes() {
+            if list.peers.iter().any(|name| name == peer) {
+                outbox.set(publish::adverts(&announced, peer));
+            }
+        }
     }
 
     /// Whom no feed keeps out now.

@@ -19,6 +19,35 @@ pub enum Pattern {
     Plain(Part, Part),
 }
 
+/// A community that is announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Large(LargeCommunity),
+    Plain(Community),
+}
+
+impl Pattern {
+    /// The one community that it means; `None` when it means several, or an extended one.
+    pub(crate) fn mark(self) -> Option<Mark> {
+        let number = |part: Part| match part {
+            Part::Is(number) => Some(number),
+            Part::Any | Part::LocalAs | Part::NeighborAs => None,
+        };
+        match self {
+            Self::Extended(..) => None,
+            Self::Large(global, one, two) => Some(Mark::Large(LargeCommunity {
+                global: number(global)?,
+                local_1: number(one)?,
+                local_2: number(two)?,
+            })),
+            Self::Plain(high, low) => {
+                let half = |part| u16::try_from(number(part)?).ok();
+                Some(Mark::Plain(Community::new(half(high)?, half(low)?)))
+            }
+        }
+    }
+}
+
 /// A part of a community.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {

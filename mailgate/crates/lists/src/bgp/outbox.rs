@@ -23,7 +23,6 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     /// Replaces the whole set.
-    #[cfg_attr(not(test), expect(dead_code, reason = "TODO(lists): publishing"))]
     pub(crate) fn set(&self, wanted: Wanted) {
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted);
         self.changed.notify_one();

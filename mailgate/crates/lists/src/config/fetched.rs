@@ -33,6 +33,10 @@ source_config! {
         /// Example: `"/etc/mailgate/feed-ca.pem"`.
         #[serde(default)]
         pub ca_file: Option<PathBuf>,
+        /// Public key of signify(1); then only a list is taken that it has signed, by what stands at the same URL with `.sig` at the end.
+        /// Default: none is asked for. Example: `"/etc/mailgate/feed.pub"`.
+        #[serde(default)]
+        pub signed_by: Option<PathBuf>,
     }
 }
 

@@ -10,6 +10,10 @@ source_config! {
     pub struct FileConfig (called |config| config.path.display().to_string()) {
         /// The file. Example: `"/etc/mailgate/block.txt"`.
         pub path: PathBuf,
+        /// Public key of signify(1); then only a list is taken that it has signed, by `FILE.sig` beside it.
+        /// Default: none is asked for. Example: `"/etc/mailgate/feed.pub"`.
+        #[serde(default)]
+        pub signed_by: Option<PathBuf>,
     }
 }
 
@@ -35,6 +39,7 @@ impl FileConfig {
             expire_after: None,
             admission: super::Admission::default(),
             path,
+            signed_by: None,
         }
     }
 }

@@ -200,7 +200,7 @@ fn start_one(
             Runner::new(place, source, None, wake).start(shutdown);
         }
         SourceConfig::File(config) => {
-            let source = FileSource::new(config.path, config.format, most);
+            let source = FileSource::new(config.path, config.format, most).signed_by(config.signed_by);
             Runner::new(place, source, None, wake).start(shutdown);
         }
         SourceConfig::Spamd(config) => {
