@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{bench_bgp, bench_kernel, bench_tarpit};
+use crate::{bench_bgp, bench_greylist, bench_kernel, bench_tarpit};
 
 /// One measurement.
 struct Bench {
@@ -42,6 +42,11 @@ const BENCHES: &[Bench] = &[
         name: "tarpit-kernel",
         line: "100,000 clients (or the number given) held by the tarpit in the kernel, and a forged flood",
         measure: bench_tarpit::run,
+    },
+    Bench {
+        name: "greylist",
+        line: "a month of synthetic senders and bots, judged by mailgate and by models of other greylisters (--seed N)",
+        measure: bench_greylist::run,
     },
 ];
 
