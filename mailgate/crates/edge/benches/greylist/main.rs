@@ -3,7 +3,11 @@
 //! Run by `cargo xtask bench greylist`. Everything is simulated: a month of mail from populations that are known to be
 //! hard on greylisting, and bots; each policy sees the same attempts as long as it answers the same. No clock, no socket.
 #![expect(clippy::print_stdout, reason = "a measurement speaks on standard output")]
-#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "shares of counts far below 2^52")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "shares of counts far below 2^52"
+)]
 
 mod models;
 mod ours;
@@ -56,7 +60,7 @@ fn main() -> Result<()> {
         world.messages.len(),
         wanted.seed
     );
-    let mut policies: Vec<Box<dyn Policy>> = ours::policies();
+    let mut policies: Vec<Box<dyn Policy>> = ours::policies(&"mx.example.net".parse()?);
     policies.push(Box::new(models::Spamd::default()));
     policies.push(Box::new(models::Postgrey::default()));
     policies.push(Box::new(models::Sqlgrey::default()));

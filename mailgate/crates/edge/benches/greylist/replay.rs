@@ -103,6 +103,14 @@ fn helo(sender: &Sender, ip: IpAddr) -> String {
     if sender.bad_helo {
         return "localhost".to_owned();
     }
-    let host = ip.to_string().replace(['.', ':'], "-");
-    format!("mail-{host}.{}", sender.domain)
+    host_name(sender, ip)
+}
+
+/// The name of a host of a well-kept domain.
+pub(crate) fn host_name(sender: &Sender, ip: IpAddr) -> String {
+    let number = match ip {
+        IpAddr::V4(ip) => Random(u64::from(u32::from(ip))).below(1000),
+        IpAddr::V6(_) => 0,
+    };
+    format!("mx{number}.{}", sender.domain)
 }

@@ -106,7 +106,8 @@ pub(crate) fn goals(all: &[Played]) {
     let (good, bad, bad_there) = (ours.sum(true), ours.sum(false), spamd.sum(false));
     let delayed = share(good.firsts_delayed, good.firsts);
     let lost = good.given_up + good.rejected;
-    let (in_here, in_there) = (share(bad.accepted, bad.messages), share(bad_there.accepted, bad_there.messages));
+    let (in_here, in_there) =
+        (share(bad.accepted, bad.messages), share(bad_there.accepted, bad_there.messages));
     let word = |is_met: bool| if is_met { "met" } else { "missed" };
     println!("\ngoals of mailgate selective");
     println!(

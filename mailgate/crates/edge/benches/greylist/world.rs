@@ -45,6 +45,8 @@ pub(crate) enum Reverse {
     Dynamic,
     /// Nothing.
     Missing,
+    /// A name that leads back, made of the address by a provider of fixed lines.
+    Provider,
 }
 
 /// What SPF says of the reverse-path (RFC 7208 §2.6).
@@ -153,7 +155,11 @@ impl World {
             let local = if sender.verp {
                 format!("bounce-{}-{}", random.below(1_000_000), random.below(1_000_000))
             } else {
-                ["anna", "berta", "info", "service"].get(writer as usize).copied().unwrap_or("info").to_owned()
+                ["anna", "berta", "info", "service"]
+                    .get(writer as usize)
+                    .copied()
+                    .unwrap_or("info")
+                    .to_owned()
             };
             self.messages.push(Message {
                 sender: index,
@@ -260,7 +266,8 @@ fn bot(random: &mut Random, population: usize) -> Sender {
     let reverse = match random.below(100) {
         0..70 => Reverse::Dynamic,
         70..97 => Reverse::Missing,
-        _ => Reverse::Confirmed,
+        // Nobody gives a stolen computer a name in the domain that it forges.
+        _ => Reverse::Provider,
     };
     let spf = match random.below(100) {
         0..40 => Spf::Fail,

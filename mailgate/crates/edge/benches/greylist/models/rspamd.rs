@@ -33,7 +33,8 @@ impl Policy for Rspamd {
             return Answer::Reject;
         }
         let envelope = (network(attempt.ip, 19, 64), message.from.clone(), message.to.clone());
-        let firsts = [self.bodies.entry(message.id).or_insert(at), self.envelopes.entry(envelope).or_insert(at)];
+        let firsts =
+            [self.bodies.entry(message.id).or_insert(at), self.envelopes.entry(envelope).or_insert(at)];
         let mut passes = false;
         for first in firsts {
             if at > *first + AGE {

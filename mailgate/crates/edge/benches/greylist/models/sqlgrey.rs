@@ -29,7 +29,7 @@ impl Policy for Sqlgrey {
 
     fn judge(&mut self, attempt: &Attempt<'_>) -> Answer {
         let at = attempt.at;
-        let has_name = attempt.sender.reverse == Reverse::Confirmed;
+        let has_name = matches!(attempt.sender.reverse, Reverse::Confirmed | Reverse::Provider);
         // With a /64 for hosts that make their addresses themselves.
         let client = network(attempt.ip, if has_name { 24 } else { 32 }, 64);
         let message = attempt.message;
