@@ -8,11 +8,8 @@
 #![expect(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 mod bench;
-<<<<<<< HEAD
 mod bench_bgp;
-=======
 mod bench_greylist;
->>>>>>> 9c6235d (edge: bench greylist, policies beside each other on synthetic senders)
 mod bench_kernel;
 mod bench_tarpit;
 mod build;
