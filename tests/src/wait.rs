@@ -16,6 +16,16 @@ pub fn interrupt() {
     INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
+/// How many times longer than said anything is waited for: where qemu translates every instruction, the machine is that
+/// much slower (`cargo xtask test --kernels` sets it).
+const PATIENCE: &str = "MAILGATE_PATIENCE";
+
+/// A limit of time as it is on this machine.
+fn patient(limit: Duration) -> Duration {
+    let times = std::env::var(PATIENCE).ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    limit.saturating_mul(times)
+}
+
 /// Looks at `condition` until it gives a value; the time that took beside it.
 ///
 /// # Errors
@@ -26,6 +36,7 @@ pub fn until<T>(
     mut condition: impl FnMut() -> Option<T>,
 ) -> Result<(T, Duration)> {
     let begun = Instant::now();
+    let limit = patient(limit);
     loop {
         if let Some(value) = condition() {
             return Ok((value, begun.elapsed()));

@@ -146,10 +146,11 @@ fn played(kernel: &Kernel, common: &mut Common) -> Result<Result<Vec<Case>, Stri
     Ok(Err(why))
 }
 
-/// What did not pass is told as it happens.
+/// Each test is told as it ends, and what it said when it did not pass.
 fn tell(case: &Case) {
+    println!("{} {}", cell(case), case.name);
     if let Ended::Failed(said) = &case.ended {
-        println!("--- failed {} ({:.1} s)\n{}", case.name, case.took.as_secs_f64(), said.trim_end());
+        println!("{}", said.trim());
     }
 }
 
@@ -225,5 +226,5 @@ fn cell(case: &Case) -> String {
         Ended::Skipped(_) => "skipped",
         Ended::Failed(_) => "FAILED",
     };
-    format!("{word} {:6.1} s", case.took.as_secs_f64())
+    format!("{word:7} {:6.1} s", case.took.as_secs_f64())
 }

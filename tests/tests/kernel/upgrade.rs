@@ -132,21 +132,20 @@ fn no_packet_of_a_listed_source_passes_during_restart_upgrade_and_change_of_mode
 
     let index = mx.within(|| Ok(nix::net::if_::if_nametoindex("eth0")?)).unwrap();
     let has_door = mx.within(move || Ok(sys::shut(index).is_ok())).unwrap();
-    if has_door {
-        for mode in [Mode::Generic, Mode::Native, Mode::Generic, Mode::Native] {
-            let filter = opened(mx, &Config { mode, ..native.clone() });
+    for mode in [Mode::Generic, Mode::Native, Mode::Generic, Mode::Native] {
+        let filter = opened(mx, &Config { mode, ..native.clone() });
+        sender.go_on();
+        if !has_door {
+            // Before Linux 6.6 nothing closes the gap: packets of that moment have passed, none do any more.
+            received(&at);
             sender.go_on();
-            let way = if mode == Mode::Native { "native" } else { "generic" };
-            assert_eq!(ways(&filter), [("eth0".to_owned(), way)]);
-            assert_eq!(received(&at).1, 0, "change of mode to {way}");
-            good.send(b"x").unwrap();
-            until("a packet of somebody else", Duration::from_secs(5), || {
-                (received(&at).0 > 0).then_some(())
-            })
-            .unwrap();
         }
-    } else {
-        println!("the change of mode was not tried: this kernel has no TCX, which closes the gap");
+        let way = if mode == Mode::Native { "native" } else { "generic" };
+        assert_eq!(ways(&filter), [("eth0".to_owned(), way)]);
+        assert_eq!(received(&at).1, 0, "change of mode to {way}");
+        good.send(b"x").unwrap();
+        until("a packet of somebody else", Duration::from_secs(5), || (received(&at).0 > 0).then_some(()))
+            .unwrap();
     }
 
     let filter = opened(mx, &native);

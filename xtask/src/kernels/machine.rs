@@ -42,6 +42,14 @@ impl Engine {
         }
     }
 
+    /// How many times longer tests wait for something than on the host; as text.
+    const fn patience(self) -> &'static str {
+        match self {
+            Self::Kvm => "2",
+            Self::Translation => "8",
+        }
+    }
+
     /// Longest time of one test.
     const fn one(self) -> Duration {
         match self {
@@ -186,7 +194,10 @@ fn first_files(plan: &Plan<'_>) -> Result<Vec<u8>> {
     archive.copy("bin/busybox", plan.busybox)?;
     archive.copy("bin/sh", plan.busybox)?;
     archive.file("machine/tests.sh", include_bytes!("tests.sh"));
-    let mut words = vec![("LIMIT", plan.engine.one().as_secs().to_string())];
+    let mut words = vec![
+        ("LIMIT", plan.engine.one().as_secs().to_string()),
+        ("MAILGATE_PATIENCE", plan.engine.patience().to_owned()),
+    ];
     for (name, path) in [
         ("BINARY", plan.binary),
         ("MAILGATE_BIN", plan.daemon),

@@ -39,7 +39,7 @@ pub enum Error {
     /// This backend does not steer by behaviour.
     #[error("connections cannot be sent to the mail server by what is known of their source")]
     NoBehaviour,
-    /// The compiled program was refused; usually because the kernel is older than 5.10.
+    /// The compiled program was refused; usually because the kernel is older than 5.18.
     #[error("the kernel does not take the program: {0}")]
     Program(String),
     /// This host or the rights of this process lack something; the sentence says what, and what to do.

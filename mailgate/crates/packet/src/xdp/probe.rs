@@ -8,8 +8,8 @@ use nix::sys::utsname::uname;
 use super::super::Error;
 use super::sys;
 
-/// Attaching XDP by a link, on which an upgrade without a gap depends, came with 5.9; 5.10 is the first long-lived kernel with it.
-const LEAST: (u32, u32) = (5, 10);
+/// `bpf_xdp_load_bytes`, by which `ingress` shows packets to the trace, came with 5.18; older kernels lack more.
+const LEAST: (u32, u32) = (5, 18);
 /// Bits of capabilities(7).
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -172,9 +172,10 @@ mod tests {
     #[test]
     fn only_kernels_that_lack_something_are_too_old() {
         assert!(
-            too_old("5.4.0-150-generic").unwrap().contains("found Linux 5.4.0-150-generic, expected 5.10")
+            too_old("5.4.0-150-generic").unwrap().contains("found Linux 5.4.0-150-generic, expected 5.18")
         );
-        for fine in ["5.10.0-8-amd64", "6.1.0", "6.18.44-fc-v669", "10.0", "strange"] {
+        assert!(too_old("5.15.0-1-amd64").is_some(), "the trace needs a helper of 5.18");
+        for fine in ["5.18.0-1-amd64", "6.1.0", "6.18.44-fc-v669", "10.0", "strange"] {
             assert_eq!(too_old(fine), None);
         }
     }
