@@ -56,7 +56,7 @@ const RELOADED: &[(&str, &str)] = &[
     ("name", "SOURCE"),
     ("outcome", "OUTCOME"),
     ("added", "ADDED"),
-    ("changed", "CHANGED"),
+    ("altered", "ALTERED"),
     ("deleted", "DELETED"),
     ("error", "ERROR"),
 ];

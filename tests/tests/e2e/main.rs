@@ -9,6 +9,7 @@ mod garbage;
 mod lab;
 mod large;
 mod limits;
+mod lists;
 mod parts;
 mod poison;
 mod reading;

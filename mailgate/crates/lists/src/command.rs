@@ -89,7 +89,7 @@ impl CommandSource {
                 Err(format!("not done after {} s; it was killed with all it had started", self.timeout.as_secs()))
             }
         };
-        // Whatever it has left behind goes too, while its own process still holds the number of the group.
+        // Does nothing after a good end: the number of the group may be another's by then.
         running.kill();
         done
     }

@@ -103,7 +103,7 @@ fn read(document: Document, format: Format, url: &str, bounds: Bounds) -> Result
     if matches!(kind, "text/html" | "application/xhtml+xml") {
         return Err(Failure::content("found an HTML or XML page, expected a list"));
     }
-    // Only the path names the list in reports; what stands after `?` may be a key.
+    // As `UrlConfig::shown` has it.
     let name = url.split('?').next().unwrap_or(url);
     let reading = Reading::of(format, name, document.body, bounds)?;
     Ok(Reading { validators: Validators { etag: document.etag, modified: document.modified }, ..reading })

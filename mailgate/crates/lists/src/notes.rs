@@ -46,6 +46,10 @@ impl NotesBuilder {
     }
 
     fn number(&mut self, note: &str) -> Option<u32> {
+        // Nearly always the text of the entry before.
+        if let Some(number) = self.known.get(note) {
+            return Some(*number);
+        }
         let note = clean(note);
         if note.is_empty() {
             return None;

@@ -288,7 +288,7 @@ pub struct Reloaded {
     /// New entries.
     pub added: usize,
     /// Entries with another sense.
-    pub changed: usize,
+    pub altered: usize,
     /// Entries gone.
     pub deleted: usize,
     /// Why it failed; the last good set is in use.

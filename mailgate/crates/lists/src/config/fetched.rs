@@ -14,7 +14,7 @@ const SIZE_MAX: u64 = crate::inflate::SIZE_MAX;
 
 source_config! {
     /// A list behind a URL. `http_proxy` and its like are not followed.
-    pub struct UrlConfig (called |config| config.url.clone()) {
+    pub struct UrlConfig (called |config| config.shown().to_owned()) {
         /// Where it is, `http://` or `https://`. Example: `"https://www.spamhaus.org/drop/drop_v4.json"`.
         pub url: String,
         /// Pause between two fetches, give or take a tenth. At least `"1m"`. Default: `"1h"`.
@@ -109,6 +109,11 @@ fn sizes(limits: &[(&str, u64)]) -> Vec<String> {
 }
 
 impl UrlConfig {
+    /// The URL as people are shown it: what stands after `?` may be a key.
+    pub(crate) fn shown(&self) -> &str {
+        self.url.split('?').next().unwrap_or(&self.url)
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = times(self.interval, self.timeout);
         problems.extend(sizes(&[("sent_limit", self.sent_limit), ("size_limit", self.size_limit)]));

@@ -82,6 +82,10 @@ impl Scope {
         let mut note = String::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('$') {
+            // A note is cut there anyway; a line of nothing but `$1` would grow a hundredfold.
+            if note.len() > crate::notes::NOTE_LIMIT {
+                return note;
+            }
             note.push_str(&before.replace('%', "%%"));
             let digit = after.bytes().next();
             let variable = digit.and_then(|byte| self.variables.get(usize::from(byte.checked_sub(b'0')?)));

@@ -56,7 +56,10 @@ fn prepared(config: SourceConfig, origin: Origin, merged: &Merged, clock: &dyn C
     };
     let mut status = Status::new(config.name(), kind, Gate::new(&config, merged));
     status.tables = config.tables().iter().filter_map(|name| merged.index(name)).collect();
-    status.from = place(&config);
+    status.from = match &config {
+        SourceConfig::Url(config) => config.shown().to_owned(),
+        _ => place(&config),
+    };
     let (sender, orders) = mpsc::channel(ORDERS);
     if let Some(keys) = config.keys() {
         status.orders = Some(sender);
@@ -292,7 +295,7 @@ fn senders(state: &mut State, name: Option<&str>) -> Result<Senders, Error> {
 }
 
 fn reloaded(name: String, turn: Option<Turn>) -> Reloaded {
-    let row = Reloaded { name, outcome: "skipped", added: 0, changed: 0, deleted: 0, error: None };
+    let row = Reloaded { name, outcome: "skipped", added: 0, altered: 0, deleted: 0, error: None };
     match turn {
         None => row,
         Some(Turn::Failed(failure)) => Reloaded { outcome: "failed", error: Some(failure.said), ..row },
@@ -301,7 +304,7 @@ fn reloaded(name: String, turn: Option<Turn>) -> Reloaded {
         Some(Turn::Taken(difference)) => Reloaded {
             outcome: "taken",
             added: difference.added,
-            changed: difference.changed,
+            altered: difference.changed,
             deleted: difference.deleted,
             ..row
         },

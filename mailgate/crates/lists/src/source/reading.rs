@@ -81,7 +81,8 @@ impl Reading {
             );
         }
         // More lines that are none than lines that are: an error page of plain text, or a format that was guessed wrongly.
-        if self.refused > count.max(MOSTLY) {
+        // A file of this host that is half wrong is half right: its owner is told, and may mean it.
+        if !is_local && self.refused > count.max(MOSTLY) {
             let first = self.problems.first().map(String::as_str).unwrap_or_default();
             return Err(format!(
                 "found {} lines that cannot be read and {count} that can, first: {first}",
@@ -90,7 +91,8 @@ impl Reading {
         }
         let min = keys.min_entries.unwrap_or(if is_local { 0 } else { 1 });
         if count < min {
-            return Err(format!("found {count} entries, expected at least min_entries = {min}"));
+            let why = self.partly.as_ref().map(|partly| format!(" ({partly})")).unwrap_or_default();
+            return Err(format!("found {count} entries, expected at least min_entries = {min}{why}"));
         }
         Ok(())
     }
