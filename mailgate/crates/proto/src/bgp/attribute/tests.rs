@@ -18,14 +18,18 @@ fn update_with(attributes: &[&[u8]]) -> Result<Update, Misbehaved> {
 }
 
 fn update_in(attributes: &[&[u8]], session: &Session) -> Result<Update, Misbehaved> {
+    update_of(attributes, PREFIX, session)
+}
+
+fn update_of(attributes: &[&[u8]], prefixes: &[u8], session: &Session) -> Result<Update, Misbehaved> {
     let attributes = attributes.concat();
     let mut frame = vec![0xff; 16];
-    let length = 19 + 4 + attributes.len() + PREFIX.len();
+    let length = 19 + 4 + attributes.len() + prefixes.len();
     frame.extend(u16::try_from(length).unwrap().to_be_bytes());
     frame.extend([2, 0, 0]);
     frame.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
     frame.extend(attributes);
-    frame.extend(PREFIX);
+    frame.extend(prefixes);
     Message::decode(&frame, session).map(|message| match message {
         Message::Update(update) => *update,
         other => panic!("expected an update, got {other:?}"),
@@ -144,4 +148,42 @@ fn a_true_path_is_found_for_speakers_of_two_bytes() {
     let update = update_in(&[GOOD_ORIGIN, &short, GOOD_HOP, &as4], &session).unwrap();
     assert!(update.attributes.path().contains(100_000));
     assert_eq!(update.attributes.path().first(), Some(65_066));
+}
+
+#[test]
+fn attributes_of_reflectors_have_no_place_outside_and_a_length_inside() {
+    let inside = Session { relation: Relation::Internal, ..session() };
+    for (name, extra, outside, within) in [
+        ("ORIGINATOR_ID", &[0x80, 9, 4, 1, 1, 1, 1][..], Fate::Announced, Fate::Announced),
+        ("ORIGINATOR_ID of 3 bytes", &[0x80, 9, 3, 1, 1, 1], Fate::Announced, Fate::Withdrawn),
+        ("CLUSTER_LIST of 5 bytes", &[0x80, 10, 5, 1, 1, 1, 1, 1], Fate::Announced, Fate::Withdrawn),
+        ("empty CLUSTER_LIST", &[0x80, 10, 0], Fate::Announced, Fate::Withdrawn),
+    ] {
+        let given = [GOOD_ORIGIN, GOOD_PATH, GOOD_HOP, extra];
+        assert_eq!(fate(update_with(&given)), outside, "{name}, outside");
+        assert_eq!(fate(update_in(&given, &inside)), within, "{name}, inside");
+    }
+}
+
+#[test]
+fn an_error_that_would_withdraw_where_no_prefix_is_named_ends_the_session() {
+    // RFC 7606 section 5.2.
+    let bad = [GOOD_ORIGIN, GOOD_PATH, &[0xc0, 8, 3, 0, 0, 1][..]];
+    assert_eq!(fate(update_of(&bad, &[], &session())), Fate::Reset(3, 1));
+    // What is only left out is no such error.
+    let mild = [GOOD_ORIGIN, GOOD_PATH, &[0xc0, 7, 1, 0][..]];
+    assert!(update_of(&mild, &[], &session()).is_ok());
+}
+
+#[test]
+fn prefixes_that_cannot_be_read_end_the_session() {
+    let good = [GOOD_ORIGIN, GOOD_PATH, GOOD_HOP];
+    for (name, prefixes) in [("/33", &[33, 1, 2, 3, 4, 5][..]), ("cut", &[24, 1, 2]), ("/255", &[255])] {
+        assert_eq!(fate(update_of(&good, prefixes, &session())), Fate::Reset(3, 10), "{name}");
+    }
+    // With several paths each prefix has a number before it (RFC 7911 section 3).
+    let paths = Session { add_path: Families::ALL, ..session() };
+    let numbered = update_of(&good, &[0, 0, 0, 7, 24, 203, 0, 113], &paths).unwrap();
+    assert_eq!(numbered.announced[0].path, 7);
+    assert_eq!(fate(update_of(&good, &[0, 0, 7], &paths)), Fate::Reset(3, 10));
 }
