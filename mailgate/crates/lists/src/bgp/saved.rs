@@ -45,7 +45,11 @@ pub(super) fn path(folder: &Path, name: &str) -> PathBuf {
 /// Writes beside, makes durable, renames, makes the name durable.
 pub(super) fn write(path: &Path, now: Timestamp, runs: impl Iterator<Item = Run>) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    // Only the last folder: a state folder that somebody took away meanwhile does not come back by itself.
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let beside = path.with_extension("new");
     let mut file = BufWriter::new(File::create(&beside)?);
     file.write_all(HEAD)?;
