@@ -31,8 +31,20 @@ fn detach(config: &mailgate_packet::Config, dry_run: bool) -> Result<String, Fai
     Ok(format!("out of the kernel:{listed}"))
 }
 
-#[cfg(feature = "ebpf")]
 fn unblock(config: &Config, address: IpAddr) -> Result<String, Failure> {
+    match mailgate_packet::nft::unblock(&config.edge.packet, address) {
+        Ok(()) => Ok(format!(
+            "{address} passes before all rules of the table in nftables. No daemon runs: its next start writes the rules anew, \
+             so add it to a table that lets pass then (`mailgate table add bypass {address}`) or take it out of its source"
+        )),
+        // No such table: the filter may be the other one.
+        Err(mailgate_packet::Error::Missing(_)) => unblock_pinned(config, address),
+        Err(error) => Err(failure(exit::SYSTEM, error.to_string())),
+    }
+}
+
+#[cfg(feature = "ebpf")]
+fn unblock_pinned(config: &Config, address: IpAddr) -> Result<String, Failure> {
     let done = mailgate_packet::xdp::offline::unblock(&config.edge.packet, address)
         .map_err(|error| failure(exit::SYSTEM, format!("{error}; start a daemon with `mailgate run`")))?;
     if done.is_protected {
@@ -53,7 +65,7 @@ fn unblock(config: &Config, address: IpAddr) -> Result<String, Failure> {
 }
 
 #[cfg(not(feature = "ebpf"))]
-fn unblock(_: &Config, _: IpAddr) -> Result<String, Failure> {
+fn unblock_pinned(_: &Config, _: IpAddr) -> Result<String, Failure> {
     Err(failure(exit::UNAVAILABLE, "this program was built without the kernel filter, and no daemon answers"))
 }
 

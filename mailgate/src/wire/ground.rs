@@ -21,8 +21,11 @@ use crate::admin::Failure;
 use crate::cli::exit;
 use crate::config::Config;
 
-/// How long the start waits for the tables before mail is received without them.
-const TABLES_PATIENCE: Duration = Duration::from_secs(20);
+/// How often the start says that it waits for the tables.
+const TABLES_WAIT: Duration = Duration::from_secs(20);
+/// So often at most; then mail is received without them. Five million entries take a build without optimisation a minute
+/// or two; what takes longer than five hangs, and mail must not wait for that.
+const TABLES_WAITS: u32 = 15;
 /// How often certificate files are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -121,8 +124,17 @@ impl Ground {
 impl Ready {
     /// Mail is received only once the tables are in force: a restart opens no gap. With them host mode begins.
     pub(super) async fn wait(self) {
-        if tokio::time::timeout(TABLES_PATIENCE, self.tables).await.is_err() {
-            tracing::warn!(target: "mailgate", event = "tables", "not ready after {} s; receiving without them", TABLES_PATIENCE.as_secs());
+        let mut tables = self.tables;
+        for n in 1..=TABLES_WAITS {
+            if tokio::time::timeout(TABLES_WAIT, &mut tables).await.is_ok() {
+                break;
+            }
+            let waited = TABLES_WAIT.as_secs() * u64::from(n);
+            if n < TABLES_WAITS {
+                tracing::info!(target: "mailgate", event = "tables", waited, "not in force yet; mail is received when they are");
+            } else {
+                tracing::warn!(target: "mailgate", event = "tables", waited, "still not in force; mail is received without them");
+            }
         }
         firewall::begin(&self.control);
     }

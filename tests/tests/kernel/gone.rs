@@ -139,6 +139,35 @@ fn said(label: &str, start: &[&str]) -> String {
     log
 }
 
+/// Forbids bpf(2) by a seccomp filter of four instructions (linux/seccomp.h, linux/filter.h), then becomes its arguments:
+/// load the number of the call; is it bpf? then EPERM; else allow. Every Debian has perl.
+fn without_bpf() -> String {
+    let (bpf, prctl) = if cfg!(target_arch = "x86_64") { (321, 157) } else { (280, 167) };
+    format!(
+        "my $filter = pack('SCCL' x 4, 0x20,0,0,0, 0x15,0,1,{bpf}, 6,0,0,0x00050001, 6,0,0,0x7fff0000); \
+         my $program = pack('Sx6P', 4, $filter); \
+         syscall({prctl}, 22, 2, $program) == 0 or die \"prctl: $!\"; exec @ARGV or die"
+    )
+}
+
+#[test]
+fn a_seccomp_filter_that_forbids_bpf_is_named_and_the_next_best_backend_is_taken() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    if mailgate_tests::find("perl").is_none() {
+        return mailgate_tests::skip("perl is not installed, which forbids itself bpf(2)");
+    }
+    let log = said("seccomp", &["perl", "-e", &without_bpf(), "--"]);
+    let mode =
+        if mailgate_tests::find("nft").is_some() { "is a table of nftables" } else { "tables act at accept" };
+    let line = log.lines().find(|line| line.contains(mode)).unwrap_or_else(|| panic!("{mode}: {log}"));
+    for word in ["a seccomp filter forbids bpf(2), though the capabilities are there", "SystemCallFilter=bpf"]
+    {
+        assert!(line.contains(word), "{word:?} is missing in: {line}");
+    }
+}
+
 #[test]
 fn a_missing_right_is_named_and_the_next_best_backend_is_taken() -> Result<()> {
     if let Some(reason) = missing() {

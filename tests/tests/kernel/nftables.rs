@@ -147,6 +147,18 @@ fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_d
     let mut byte = [0; 1];
     std::io::Read::read_exact(&mut (&peer), &mut byte).expect("a live connection goes on");
 
+    let hits = |filter: &Nft, rule: &str| {
+        let (rules, rule) = (filter.rules(), format!("table {rule}"));
+        rules.iter().find(|row| row.effective.rule.name == rule).map(|row| row.packets).expect(&rule)
+    };
+    let before = hits(&filter, "drop");
+    assert!(before >= 3, "SYNs that were dropped: {before}");
+    assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut);
+    let counted = filter.status().counters.into_iter().find(|counter| counter.name == "drop").unwrap();
+    assert!(counted.count > before && counted.bytes > counted.count * 40, "{counted:?}");
+    assert_eq!(hits(&filter, "drop"), counted.count, "asked twice, counted once");
+    assert!(hits(&filter, "bypass") > 0 && hits(&filter, "tarpit") > 0);
+
     let config = by_nft(folder.path());
     let again = config.clone();
     let error = mx
@@ -164,6 +176,15 @@ fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_d
     let peer = connect(network.hub(), both[0]).unwrap();
     assert!(took(&bound[0], &peer), "without us: unknown ones reach whoever is bound");
 
+    let unblocked = config.clone();
+    let spare = move || Ok(mailgate_packet::nft::unblock(&unblocked, EVIL.v4.into())?);
+    mx.within(spare.clone()).unwrap();
+    assert!(connect(evil, both[0]).is_some(), "without us: let in by hand");
+    let filter = opened(mx, &config);
+    assert!(mx.within(spare).is_err(), "while a daemon is there, it is to be asked");
+    filter.apply(vec![tables(&[], &["198.18.3.1"], &[], &[])]).unwrap();
+    assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut, "the next start forgets that");
+    drop(filter);
     let filter = opened(mx, &config);
     assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut, "after a restart: the tables of before");
     filter.apply(vec![tables(&[], &["198.18.2.1"], &[], &[])]).unwrap();

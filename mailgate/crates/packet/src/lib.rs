@@ -363,7 +363,7 @@ fn in_nft(
     };
     let filter = nft::Nft::open(config, Arc::clone(clock), reason.clone(), Box::new(before))?;
     tracing::warn!(target: "edge", event = "packet", mode = "nft", reason = reason.as_deref().unwrap_or("as configured"),
-        "the filter is a table of nftables: slower, and without counters and limits");
+        "the filter is a table of nftables: slower, without limits of connections, and in edge-only mode nobody is steered");
     Ok(Arc::new(filter))
 }
 

@@ -3,6 +3,8 @@
 //! The table stays when the daemon ends, as the pins of the other backend do; `detach` removes it. Verdicts at accept
 //! come from the same memory as without any kernel filter.
 
+mod hits;
+mod left;
 mod ranges;
 mod script;
 mod worker;
@@ -11,7 +13,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,10 @@ use super::{
     Applied, Config, Error, How, Interface, Listeners, Memory, PacketFilter, RuleRow, Status, Verdict, Where,
 };
 use crate::firewall::RuleSet;
+use hits::Hits;
+pub(super) use left::Leftover;
+pub use left::unblock;
+use left::{lock, marker};
 use ranges::{Difference, Ranges};
 use script::{Family, Stations, Words};
 use worker::Worker;
@@ -38,7 +43,7 @@ const HEARTBEAT: Duration = Duration::from_secs(script::ALIVE_SECONDS as u64 / 3
 
 /// What nftables does not do for us; shown by `status`.
 const CANNOT: &[&str] = &[
-    "packets are not counted, neither by reason nor by rule nor by source",
+    "packets are counted by rule only, neither by other reasons nor by source",
     "limits of connections do not act on foreign listeners",
     "no check against the routes, no martians, no impossible flags: see rp_filter",
     "nothing is held in the kernel: tarpit means the edge",
@@ -68,6 +73,7 @@ struct Kept {
     tables: BTreeMap<TableName, [Ranges; 2]>,
     protected: [Ranges; 2],
     stations: Stations,
+    hits: Hits,
     /// The rules in force; `None` until the first tables are.
     rules: Option<String>,
     /// Detached: nothing is put there any more.
@@ -269,6 +275,20 @@ impl Nft {
         words.rules()
     }
 
+    /// What was counted so far; what cannot be asked for is what was known before.
+    fn hits(&self) -> Hits {
+        let mut kept = self.kept();
+        if kept.rules.is_some() {
+            match self.worker.ask(script::counts(&self.table)) {
+                Ok(text) => kept.hits.add(&text),
+                Err(error) => {
+                    tracing::debug!(target: "edge", event = "nft", %error, "counters cannot be read")
+                }
+            }
+        }
+        kept.hits.clone()
+    }
+
     /// After the rules changed.
     fn follow<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
         let done = done?;
@@ -326,7 +346,12 @@ impl PacketFilter for Nft {
     }
 
     fn rules(&self) -> Vec<RuleRow> {
-        self.memory.rules()
+        let mut rows = self.memory.rules();
+        let hits = self.hits();
+        for row in &mut rows {
+            (row.packets, row.bytes) = hits.of_rule(row.number);
+        }
+        rows
     }
 
     fn rule_set(&self) -> RuleSet {
@@ -359,6 +384,7 @@ impl PacketFilter for Nft {
             acts: Where::Nft,
             interfaces: interfaces.collect(),
             pins: Some(format!("table {}", self.table)),
+            counters: self.hits().reasons(&self.memory.rules()),
             cannot: CANNOT.to_vec(),
             ..self.memory.status()
         }
@@ -382,46 +408,6 @@ impl Drop for Nft {
             let _ = self.worker.run(script::alive(&self.table, &[]));
         }
     }
-}
-
-/// What an earlier start of this instance left in nftables.
-pub(super) struct Leftover {
-    table: String,
-    marker: PathBuf,
-    _lock: Lock,
-}
-
-impl Leftover {
-    /// `None` when there is none.
-    ///
-    /// # Errors
-    /// [`Error::Held`] when a process uses it.
-    pub(super) fn find(config: &Config) -> Result<Option<Self>, Error> {
-        let Some(marker) = marker(config).ok().filter(|marker| marker.exists()) else { return Ok(None) };
-        let lock = lock(&marker, config)?;
-        Ok(Some(Self { table: script::table(&config.instance), marker, _lock: lock }))
-    }
-
-    /// Removes it, in the network namespace of this thread.
-    pub(super) fn remove(&self) -> Result<(), Error> {
-        Worker::begin(HEARTBEAT)?.run(script::removal(&self.table))?;
-        let _ = fs::remove_file(&self.marker);
-        Ok(())
-    }
-}
-
-/// The file that is locked while a daemon has the table, and there as long as the table is. Tables belong to a network
-/// namespace, the folder may not.
-fn marker(config: &Config) -> std::io::Result<PathBuf> {
-    let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
-    Ok(config.run_dir.join(format!("{}-{namespace}.nft", config.instance)))
-}
-
-fn lock(marker: &std::path::Path, config: &Config) -> Result<Lock, Error> {
-    let folder = config.run_dir.as_path();
-    let failed = |source| Error::kernel(format!("folder {}", folder.display()), source);
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed)?;
-    Lock::take(marker, &config.instance)
 }
 
 /// Whether nft can match such a name: a star only at the end.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use mailgate_common::Action;
 use mailgate_lists::TableName;
 
+use super::hits;
 use super::ranges::Range;
 use crate::firewall::{Default as Otherwise, Effective, Origin, Ports, Protocol, Rule, RuleSet};
 
@@ -86,6 +87,21 @@ pub(super) fn set(table: Option<&TableName>, family: Family) -> String {
     format!("{name}.v{}", family.number())
 }
 
+/// Asks what was counted since the last time.
+pub(super) fn counts(table: &str) -> String {
+    let (family, name) = table.split_once(' ').unwrap_or(("inet", table));
+    format!("reset counters table {family} {name}\n")
+}
+
+/// Lets an address pass before any other rule says something.
+pub(super) fn exception(table: &str, address: IpAddr) -> String {
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let source = family.source();
+    ["judge", "choose"]
+        .map(|chain| format!("insert rule {table} {chain} {source} {address} accept\n"))
+        .concat()
+}
+
 /// Removes the table, whether it is there or not.
 pub(super) fn removal(table: &str) -> String {
     format!("add table {table}\ndelete table {table}\n")
@@ -118,7 +134,7 @@ pub(super) fn sets_gone(table: &str, name: &str) -> String {
 /// Rules of every kind that may come, to find out whether nft and the kernel take them.
 pub(super) fn samples(table: &str) -> String {
     let rules = [
-        "guard ct state established,related accept",
+        "guard ct state established,related counter accept",
         "judge tcp flags & (fin|syn|rst|ack) == syn reject with tcp reset",
         "judge meta l4proto != tcp reject with icmpx type admin-prohibited",
         "choose tcp dport @alive meta nfproto ipv4 redirect to :1",
@@ -178,6 +194,10 @@ impl Words<'_> {
         for chain in ["early", "judge", "late", "guard", "steer", "choose"] {
             let _ = writeln!(text, "flush chain {} {chain}", self.table);
         }
+        let counters = (0..self.effective.len()).map(hits::name).chain([hits::DEFAULT.to_owned()]);
+        for counter in counters {
+            let _ = writeln!(text, "add counter {} {counter}", self.table);
+        }
         for interface in self.interfaces {
             let interface = format!("iifname \"{interface}\"");
             // Nobody gets to the edge's port but by way of a port of reception.
@@ -195,11 +215,19 @@ impl Words<'_> {
         }
         self.rule(&mut text, "guard", "ct state established,related accept");
         self.rule(&mut text, "guard", "jump judge");
-        for effective in self.effective {
+        for (number, effective) in self.effective.iter().enumerate() {
             let protected = effective.origin == Origin::Protected;
+            let counter = format!("counter name \"{}\"", hits::name(number));
             for words in matches(&effective.rule, protected) {
-                for done in self.judged(&effective.rule) {
-                    self.rule(&mut text, "judge", &format!("{words}{done}"));
+                let judged = self.judged(&effective.rule);
+                if judged.last().is_some_and(|done| done == "accept") {
+                    // What passes is judged twice; only the second time the kernel says that it is new.
+                    self.rule(&mut text, "judge", &format!("{words}ct state new {counter}"));
+                }
+                for done in judged {
+                    let counter = if done == "accept" { String::new() } else { format!("{counter} ") };
+                    let (more, verdict) = split_verdict(&done);
+                    self.rule(&mut text, "judge", &format!("{words}{more}{counter}{verdict}"));
                 }
                 for done in self.chosen(effective.rule.action) {
                     self.rule(&mut text, "choose", &format!("{words}{done}"));
@@ -210,7 +238,7 @@ impl Words<'_> {
             // Without these no host can be reached at all: errors, echo, neighbours, addresses (RFC 4890).
             self.rule(&mut text, "guard", "meta l4proto { icmp, ipv6-icmp } accept");
             self.rule(&mut text, "guard", "udp dport { 68, 546 } accept");
-            self.rule(&mut text, "guard", "drop");
+            self.rule(&mut text, "guard", &format!("counter name \"{}\" drop", hits::DEFAULT));
         }
         text
     }
@@ -262,6 +290,13 @@ impl Words<'_> {
         });
         redirects.chain(["accept".to_owned()]).collect()
     }
+}
+
+/// The further conditions of what is done, with a blank behind, and the verdict: the last words, `drop` or `reject with ...`.
+fn split_verdict(done: &str) -> (&str, &str) {
+    let verdict =
+        ["reject", "drop", "accept"].into_iter().find_map(|verdict| done.find(verdict)).unwrap_or(0);
+    done.split_at(verdict)
 }
 
 /// The conditions of a rule, each alternative once, with a blank behind.

@@ -14,10 +14,12 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(5);
 /// What it says on errors that is kept; it repeats what it was given.
 const SAID: u64 = 4096;
+/// What it prints that is kept: a hundred bytes for each of [`mailgate_common::RULES`] counters, and to spare.
+const PRINTED: u64 = 65_536;
 
 /// What is run, and where the result goes; without one it is run again and again.
 enum Job {
-    Once(Vec<String>, String, mpsc::Sender<Result<(), Error>>),
+    Once(Vec<String>, String, mpsc::Sender<Result<String, Error>>),
     Repeat(Option<String>),
 }
 
@@ -61,12 +63,17 @@ impl Worker {
 
     /// Gives `nft` a script; all of it is taken, or nothing.
     pub(super) fn run(&self, script: String) -> Result<(), Error> {
-        self.ask(Vec::new(), script)
+        self.ask(script).map(drop)
+    }
+
+    /// The same; what it said.
+    pub(super) fn ask(&self, script: String) -> Result<String, Error> {
+        self.order(Vec::new(), script)
     }
 
     /// Whether `nft` would take it.
     pub(super) fn check(&self, script: String) -> Result<(), Error> {
-        self.ask(vec!["--check".to_owned()], script)
+        self.order(vec!["--check".to_owned()], script).map(drop)
     }
 
     /// From now on this is run again and again; `None`: nothing.
@@ -77,7 +84,7 @@ impl Worker {
         }
     }
 
-    fn ask(&self, arguments: Vec<String>, script: String) -> Result<(), Error> {
+    fn order(&self, arguments: Vec<String>, script: String) -> Result<String, Error> {
         let (done, is_done) = mpsc::channel();
         let gone = || Error::kernel("nft", io::Error::other("its thread is gone"));
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
@@ -96,14 +103,15 @@ impl Drop for Worker {
     }
 }
 
-fn run(arguments: &[String], script: &str) -> Result<(), Error> {
+/// Runs nft to its end; what it printed.
+fn run(arguments: &[String], script: &str) -> Result<String, Error> {
     let failed = |source| Error::kernel("nft", source);
     let started = Command::new("nft")
         .args(arguments)
         .args(["-f", "-"])
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
     let mut child = match started {
@@ -113,23 +121,25 @@ fn run(arguments: &[String], script: &str) -> Result<(), Error> {
         }
         Err(error) => return Err(failed(error)),
     };
-    let said = child.stderr.take().map(|pipe| {
-        std::thread::spawn(move || {
-            let mut said = Vec::new();
-            let mut pipe = pipe.take(SAID);
-            let _ = pipe.read_to_end(&mut said);
-            // The rest is read too, or nft would wait for ever.
-            let _ = io::copy(&mut pipe.into_inner(), &mut io::sink());
-            String::from_utf8_lossy(&said).into_owned()
-        })
-    });
+    let said = child.stderr.take().map(|pipe| std::thread::spawn(move || beginning(pipe, SAID)));
+    let printed = child.stdout.take().map(|pipe| std::thread::spawn(move || beginning(pipe, PRINTED)));
     if let Some(mut input) = child.stdin.take() {
         // One that does not read it all has a reason, and says it.
         let _ = input.write_all(script.as_bytes());
     }
     let succeeded = ended(&mut child).map_err(failed)?;
-    let said = said.and_then(|reader| reader.join().ok()).unwrap_or_default();
-    if succeeded { Ok(()) } else { Err(refusal(&said)) }
+    let [said, printed] =
+        [said, printed].map(|reader| reader.and_then(|reader| reader.join().ok()).unwrap_or_default());
+    if succeeded { Ok(printed) } else { Err(refusal(&said)) }
+}
+
+/// So many bytes at most of what comes; the rest is read too, or nft would wait for ever.
+fn beginning(pipe: impl io::Read, most: u64) -> String {
+    let mut bytes = Vec::new();
+    let mut pipe = pipe.take(most);
+    let _ = pipe.read_to_end(&mut bytes);
+    let _ = io::copy(&mut pipe.into_inner(), &mut io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn ended(child: &mut Child) -> io::Result<bool> {
