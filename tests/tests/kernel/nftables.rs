@@ -66,6 +66,35 @@ fn listing(mx: &Namespace) -> String {
     mx.run(command, Duration::from_secs(10)).unwrap().success().unwrap()
 }
 
+/// Packets that a rule decided.
+fn hits(filter: &Nft, rule: &str) -> u64 {
+    let rules = filter.rules();
+    rules.iter().find(|row| row.effective.rule.name == rule).map(|row| row.packets).expect(rule)
+}
+
+/// `evil` is dropped; others passed and were held before.
+fn counts_by_rule(filter: &Nft, evil: &Namespace, to: SocketAddr) {
+    let before = hits(filter, "table drop");
+    assert!(before >= 3, "SYNs that were dropped: {before}");
+    assert_eq!(refusal(evil, to), std::io::ErrorKind::TimedOut);
+    let counted = filter.status().counters.into_iter().find(|counter| counter.name == "drop").unwrap();
+    assert!(counted.count > before && counted.bytes > counted.count * 40, "{counted:?}");
+    assert_eq!(hits(filter, "table drop"), counted.count, "asked twice, counted once");
+    assert!(hits(filter, "table bypass") > 0 && hits(filter, "table tarpit") > 0);
+}
+
+/// `evil` is dropped, and no daemon runs.
+fn lets_in_by_hand(mx: &Namespace, evil: &Namespace, config: &Config, to: SocketAddr) {
+    let unblocked = config.clone();
+    let spare = move || Ok(mailgate_packet::nft::unblock(&unblocked, EVIL.v4.into())?);
+    mx.within(spare.clone()).unwrap();
+    assert!(connect(evil, to).is_some(), "without us: let in by hand");
+    let filter = opened(mx, config);
+    assert!(mx.within(spare).is_err(), "while a daemon is there, it is to be asked");
+    filter.apply(vec![tables(&[], &["198.18.3.1"], &[], &[])]).unwrap();
+    assert_eq!(refusal(evil, to), std::io::ErrorKind::TimedOut, "the next start forgets that");
+}
+
 #[test]
 fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_daemon() {
     if let Some(reason) = lacks() {
@@ -147,17 +176,7 @@ fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_d
     let mut byte = [0; 1];
     std::io::Read::read_exact(&mut (&peer), &mut byte).expect("a live connection goes on");
 
-    let hits = |filter: &Nft, rule: &str| {
-        let (rules, rule) = (filter.rules(), format!("table {rule}"));
-        rules.iter().find(|row| row.effective.rule.name == rule).map(|row| row.packets).expect(&rule)
-    };
-    let before = hits(&filter, "drop");
-    assert!(before >= 3, "SYNs that were dropped: {before}");
-    assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut);
-    let counted = filter.status().counters.into_iter().find(|counter| counter.name == "drop").unwrap();
-    assert!(counted.count > before && counted.bytes > counted.count * 40, "{counted:?}");
-    assert_eq!(hits(&filter, "drop"), counted.count, "asked twice, counted once");
-    assert!(hits(&filter, "bypass") > 0 && hits(&filter, "tarpit") > 0);
+    counts_by_rule(&filter, evil, both[0]);
 
     let config = by_nft(folder.path());
     let again = config.clone();
@@ -176,15 +195,7 @@ fn listed_sources_are_dropped_refused_or_redirected_and_the_table_outlives_the_d
     let peer = connect(network.hub(), both[0]).unwrap();
     assert!(took(&bound[0], &peer), "without us: unknown ones reach whoever is bound");
 
-    let unblocked = config.clone();
-    let spare = move || Ok(mailgate_packet::nft::unblock(&unblocked, EVIL.v4.into())?);
-    mx.within(spare.clone()).unwrap();
-    assert!(connect(evil, both[0]).is_some(), "without us: let in by hand");
-    let filter = opened(mx, &config);
-    assert!(mx.within(spare).is_err(), "while a daemon is there, it is to be asked");
-    filter.apply(vec![tables(&[], &["198.18.3.1"], &[], &[])]).unwrap();
-    assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut, "the next start forgets that");
-    drop(filter);
+    lets_in_by_hand(mx, evil, &config, both[0]);
     let filter = opened(mx, &config);
     assert_eq!(refusal(evil, both[0]), std::io::ErrorKind::TimedOut, "after a restart: the tables of before");
     filter.apply(vec![tables(&[], &["198.18.2.1"], &[], &[])]).unwrap();
