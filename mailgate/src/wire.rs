@@ -27,7 +27,7 @@ use mailgate_edge::config::Behind;
 use mailgate_model::IdGenerator;
 use mailgate_msgauth::Verifier;
 use mailgate_queue::Queue;
-use mailgate_store::{Mailboxes, Spool};
+use mailgate_store::{Mailboxes, Outbound, Spool};
 
 use self::ground::Ground;
 use crate::admin::Failure;
@@ -98,6 +98,8 @@ async fn whole(config: Config) -> Result<Running, Failure> {
     });
 
     learn.join(&edge);
+    let outbound = Outbound::open(config.state_dir.join("outbound.db"), Arc::clone(&clock)).await;
+    edge.remember_outbound(outbound.map_err(system)?);
     let sync = sync::start(&config, &edge, &hostname, &tasks, &shutdown).await?;
 
     // 10 to 12. Queue, its agents, and DSNs.

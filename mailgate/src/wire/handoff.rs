@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use mailgate_edge::{Edge, Handoff, Handover};
 use mailgate_model::Service;
-use mailgate_smtp::{Accepted, Learn, Resumed, Server};
+use mailgate_smtp::{Accepted, Learn, Resumed, Server, Submitted};
 use tokio_util::task::TaskTracker;
 
 /// Gives connections to reception, each in a task of its own.
@@ -51,6 +51,14 @@ impl Learn for ToEdge {
         let Accepted { client, session, queue_id, message_id } = accepted;
         if let Some(edge) = self.0.get() {
             edge.accepted(client, *session, &queue_id.to_string(), message_id);
+        }
+    }
+
+    fn submitted(&self, submitted: &Submitted) {
+        if let Some(edge) = self.0.get() {
+            let recipients: Vec<String> = submitted.recipients.iter().map(ToString::to_string).collect();
+            let by = submitted.by.to_string();
+            edge.sent(&by, recipients.iter().map(String::as_str), submitted.message_id.as_deref());
         }
     }
 }

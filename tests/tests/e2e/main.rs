@@ -16,5 +16,6 @@ mod reading;
 mod reception;
 mod relay;
 mod smuggling;
+mod sync;
 mod tables;
 mod tour;

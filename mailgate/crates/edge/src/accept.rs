@@ -1,7 +1,7 @@
 //! Where every connection to port 25 begins: classify the source, send it where it belongs.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mailgate_lists::{Action, TableName};
 use mailgate_model::{Client, Clock, Domain, FirstContact, SessionId};
@@ -72,6 +72,7 @@ pub struct Edge {
     pub(crate) policy: Policy,
     pub(crate) around: Option<Surroundings>,
     pub(crate) feeds: Vec<TableName>,
+    pub(crate) outbound: OnceLock<mailgate_store::Outbound>,
     places: Arc<Places>,
 }
 
@@ -119,6 +120,7 @@ impl Edge {
             policy: Policy::from(&config),
             around,
             feeds,
+            outbound: OnceLock::new(),
             places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
             config,
             hostname,

@@ -63,6 +63,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[edge.overload]`: how long sources stay in the table that a limit put them into.
     pub overload: mailgate_packet::overload::Config,
+    /// `[edge.learn]`: what is learned of outgoing mail.
+    pub learn: crate::learn::LearnConfig,
     /// `[edge.sync]`: other MXs that share what this one learns.
     pub sync: crate::sync::config::SyncConfig,
     /// `[edge.packet]`: the kernel filter.
@@ -85,6 +87,7 @@ impl Default for Config {
             tarpit: TarpitConfig::default(),
             limits: LimitsConfig::default(),
             overload: mailgate_packet::overload::Config::default(),
+            learn: crate::learn::LearnConfig::default(),
             sync: crate::sync::config::SyncConfig::default(),
             packet: mailgate_packet::Config::default(),
         }
@@ -411,6 +414,7 @@ impl Config {
         }
         problems.extend(self.overload.problems());
         problems.extend(self.sync.problems());
+        problems.extend(self.learn.problems());
         problems.extend(self.suspicion.problems());
         problems.extend(self.greylist.selective.problems());
         problems

@@ -18,6 +18,7 @@ pub mod foreign;
 pub mod greylist;
 mod handoff;
 pub mod identity;
+pub mod learn;
 mod limits;
 mod reason;
 mod reply;

@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use mailgate_model::{Clock, Domain, Timestamp};
 use mailgate_net::{Fingerprint, Pinned};
-use mailgate_proto::edgesync::{Applied, Counts, Key, Replica};
+use mailgate_proto::edgesync::{Applied, Counts, Key, Kind, Replica};
 use mailgate_store::greylist::feed::{Follower, Heard, News, Source};
+use mailgate_store::outbound::{Entry, Outbound};
 use mailgate_store::{Greylist, Marks};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -45,8 +46,10 @@ const MARKS_INTERVAL: Duration = Duration::from_millis(200);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Keys that are looked at before others get a turn.
 const SWEEP_BITE: usize = 5_000;
-/// Connections of peers at a time beyond two of each: those that are about to be refused.
-const SPARE_CONNECTIONS: usize = 8;
+/// Connections at a time beyond two of each peer: those of whom we do not know yet who they are.
+const SPARE_CONNECTIONS: usize = 64;
+/// Connections of one address at a time.
+const PER_SOURCE: usize = 4;
 /// Records taken before the greylist has to be on disk: a peer is not read faster than we write.
 const UNWRITTEN_LIMIT: usize = 2_000;
 
@@ -75,6 +78,7 @@ struct Shared {
     config: SyncConfig,
     hostname: Domain,
     greylist: Greylist,
+    outbound: Option<Outbound>,
     clock: Arc<dyn Clock>,
     own: Fingerprint,
     pinned: Pinned,
@@ -142,6 +146,7 @@ impl Sync {
             config,
             hostname,
             greylist: greylist.clone(),
+            outbound: edge.outbound.get().cloned(),
             clock,
             listens,
             shutdown: shutdown.clone(),
@@ -189,14 +194,15 @@ impl Shared {
         tasks: TaskTracker,
     ) {
         let shutdown = self.shutdown.clone();
-        if let Err(error) = self.load(&follower, &marks).await {
-            tracing::error!(target: "edge", event = "sync", %error, "nothing is shared with other hosts");
-            return;
-        }
-        let limits = mailgate_net::Limits {
-            total: 2 * self.peers.len() + SPARE_CONNECTIONS,
-            per_source: 2 + SPARE_CONNECTIONS,
+        let sent = match self.load(&follower, &marks).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::error!(target: "edge", event = "sync", %error, "nothing is shared with other hosts");
+                return;
+            }
         };
+        let limits =
+            mailgate_net::Limits { total: 2 * self.peers.len() + SPARE_CONNECTIONS, per_source: PER_SOURCE };
         for listener in listeners {
             let shared = Arc::clone(&self);
             let serve = move |tcp, _| Arc::clone(&shared).welcome(tcp);
@@ -208,6 +214,7 @@ impl Shared {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = self.follow(follower, spamd) => {}
+            () = self.follow_outbound(sent) => {}
             () = self.keep(&marks) => {}
             () = self.sweep() => {}
         }
@@ -218,9 +225,14 @@ impl Shared {
         }
     }
 
-    async fn load(&self, follower: &Follower, marks: &Marks) -> Result<(), mailgate_store::Error> {
+    async fn load(
+        &self,
+        follower: &Follower,
+        marks: &Marks,
+    ) -> Result<Option<mpsc::Receiver<Entry>>, mailgate_store::Error> {
         let marked = marks.all().await?;
         let all = follower.all().await?;
+        let (sent, told) = self.outbound.as_ref().map(Outbound::follow).unzip();
         let mut replica = self.replica();
         for mark in marked {
             replica.load(mark.key, None, mark.stamp, mark.until);
@@ -228,9 +240,12 @@ impl Shared {
         for (key, body) in all {
             replica.load(key, Some(body), mailgate_proto::edgesync::Stamp::default(), 0);
         }
+        for Entry { key, body } in sent.unwrap_or_default() {
+            replica.load(key, Some(body), mailgate_proto::edgesync::Stamp::default(), 0);
+        }
         // They are stored already.
         drop(replica.take_marks());
-        Ok(())
+        Ok(told)
     }
 
     /// Takes over what changes here.
@@ -258,6 +273,17 @@ impl Shared {
         }
     }
 
+    /// Takes over whom our users write to.
+    async fn follow_outbound(&self, told: Option<mpsc::Receiver<Entry>>) {
+        let Some(mut told) = told else { return std::future::pending().await };
+        while let Some(Entry { key, body }) = told.recv().await {
+            self.changed(key, Some(body));
+            let end = self.replica().log_end();
+            self.news.send_replace(end);
+        }
+        std::future::pending().await
+    }
+
     fn changed(&self, key: Key, body: Option<mailgate_proto::edgesync::Body>) {
         let mut replica = self.replica();
         if let Some(applied) = replica.local(key, body, self.now()) {
@@ -267,15 +293,20 @@ impl Shared {
 
     async fn reload(&self, follower: &Follower) -> Result<(), mailgate_store::Error> {
         let mut all: HashMap<Key, _> = follower.all().await?.into_iter().collect();
+        // Beyond as many tuples as are read, nothing can be said of those that are missing.
+        let tuples = all.keys().filter(|key| key.kind == Kind::TUPLE).count();
+        let is_whole = tuples < mailgate_store::greylist::feed::SHARED_TUPLES;
         let known: Vec<(Key, _)> = {
             let replica = self.replica();
-            replica.states().filter_map(|(key, body)| Some((key.clone(), body?))).collect()
+            let of_greylist = |key: &Key| !matches!(key.kind, Kind::CORRESPONDENT | Kind::MESSAGE);
+            let states = replica.states().filter(|(key, _)| of_greylist(key));
+            states.filter_map(|(key, body)| Some((key.clone(), body?))).collect()
         };
         let now = self.now();
         for (key, body) in known {
             match all.remove(&key) {
                 Some(same) if same == body => {}
-                None if body.is_over(now) => {}
+                None if body.is_over(now) || (key.kind == Kind::TUPLE && !is_whole) => {}
                 other => self.changed(key, other),
             }
         }
@@ -287,6 +318,12 @@ impl Shared {
 
     /// Under the lock of the replica, so that changes of one key reach the greylist in their order.
     fn apply(&self, replica: &mut Replica, applied: &Applied) {
+        if matches!(applied.key.kind, Kind::CORRESPONDENT | Kind::MESSAGE) {
+            if let Some(outbound) = &self.outbound {
+                outbound.take(&applied.key, applied.is);
+            }
+            return;
+        }
         if !self.greylist.exchange(&applied.key, applied.was, applied.is) {
             replica.missed(applied);
         }

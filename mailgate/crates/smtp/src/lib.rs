@@ -28,4 +28,4 @@ mod wire;
 
 pub use config::Config;
 pub use error::Error;
-pub use server::{Accepted, Learn, Parts, Resumed, Server};
+pub use server::{Accepted, Learn, Parts, Resumed, Server, Submitted};

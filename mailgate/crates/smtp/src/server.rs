@@ -49,6 +49,11 @@ pub struct Parts {
 pub trait Learn: Send + Sync + 'static {
     /// A message was accepted on port 25. Must not block.
     fn accepted(&self, accepted: &Accepted<'_>);
+
+    /// A message of one of our users was accepted. Must not block.
+    fn submitted(&self, submitted: &Submitted) {
+        let _ = submitted;
+    }
 }
 
 /// A message that another MTA handed over.
@@ -62,6 +67,17 @@ pub struct Accepted<'a> {
     pub queue_id: mailgate_model::QueueId,
     /// Its Message-ID field as it stands there, untrusted; empty when there is none.
     pub message_id: &'a str,
+}
+
+/// A message of one of our users that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// Who submitted it: the account that proved its password.
+    pub by: mailgate_model::Address,
+    /// Recipients that are none of ours.
+    pub recipients: Vec<mailgate_model::Address>,
+    /// Its `Message-ID`.
+    pub message_id: Option<String>,
 }
 
 /// A session that the edge began: greeting and the replies to EHLO and MAIL, as far as present, were sent already.

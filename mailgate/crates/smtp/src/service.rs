@@ -107,6 +107,7 @@ impl Session {
         let message_id = Fields::of(&content)
             .find(|field| field.is("Message-ID"))
             .map(|field| String::from_utf8_lossy(field.value).trim().to_owned());
+        let submitted = self.submitted(&envelope, &content).await;
         match self.server.parts.spool.commit(id, envelope, content.into()).await {
             Ok(receipt) => {
                 self.counts.messages += 1;
@@ -118,6 +119,9 @@ impl Session {
                         queue_id: id,
                         message_id: message_id.as_deref().unwrap_or_default(),
                     });
+                }
+                if let Some(submitted) = submitted {
+                    self.server.parts.learn.submitted(&submitted);
                 }
                 tracing::info!(target: "smtp", s = %self.id, event = "accepted", q = %receipt.id(), from, recipients, size);
                 reply::accepted(&receipt)

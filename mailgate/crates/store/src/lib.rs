@@ -14,6 +14,7 @@ mod error;
 pub mod greylist;
 pub mod mailboxes;
 mod marks;
+pub mod outbound;
 pub mod records;
 pub mod spool;
 
@@ -22,5 +23,6 @@ pub use error::Error;
 pub use greylist::Greylist;
 pub use mailboxes::Mailboxes;
 pub use marks::Marks;
+pub use outbound::Outbound;
 pub use records::Records;
 pub use spool::{Receipt, Spool};

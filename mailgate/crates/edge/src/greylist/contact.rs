@@ -8,6 +8,7 @@ use super::policy::{Judgement, Policy, Verdict, View};
 use crate::accept::Edge;
 use crate::config::Behind;
 use crate::identity;
+use crate::learn::Wrote;
 use crate::reason::Reason;
 use crate::suspicion::{Facts, Gathered, Ourselves, Tables, Weighed, weigh};
 use crate::trap::Excuses;
@@ -147,7 +148,7 @@ impl Edge {
             tuple: None,
             is_known: weighed.identities.iter().any(|identity| self.greylist.is_trusted(identity)),
             is_known_host: self.greylist.is_trusted(&identity::host(facts.ip)),
-            correspondent: false,
+            correspondent: self.wrote_to(facts.forward_path, facts.reverse_path) != Wrote::Never,
         }
     }
 

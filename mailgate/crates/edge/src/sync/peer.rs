@@ -39,7 +39,7 @@ pub struct PeerStatus {
     /// `connected` or `waiting`.
     pub state: &'static str,
     /// Since when.
-    pub since: Option<Timestamp>,
+    pub since: Option<String>,
     /// What it calls itself.
     pub host: String,
     /// How far its clock is ahead of ours, in milliseconds; delay on the way included.
@@ -61,7 +61,7 @@ pub struct PeerStatus {
     /// Comparisons finished.
     pub compared: u64,
     /// When the last one was.
-    pub compared_at: Option<Timestamp>,
+    pub compared_at: Option<String>,
     /// Why the last connection ended, or none came about.
     pub error: String,
 }
@@ -176,7 +176,7 @@ impl Peer {
         PeerStatus {
             name: self.config.name.clone(),
             state: if is_connected { "connected" } else { "waiting" },
-            since: state.since,
+            since: state.since.map(|at| at.to_string()),
             host: now.name.clone(),
             ahead_ms: now.ahead,
             behind: if now.acknowledged == 0 { log - 1 } else { log.saturating_sub(now.acknowledged) },
@@ -187,7 +187,7 @@ impl Peer {
             bytes_sent: state.bytes.0,
             bytes_received: state.bytes.1,
             compared: before.compared + now.compared,
-            compared_at: time(now.compared_at),
+            compared_at: time(now.compared_at).map(|at| at.to_string()),
             error: state.error.clone(),
         }
     }

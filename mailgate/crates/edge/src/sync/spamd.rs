@@ -203,9 +203,10 @@ impl Spamd {
         };
         match (news.key.kind, body.state) {
             (Kind::TUPLE, State::Grey) => {
-                let Said { helo, reverse_path, forward_path, .. } = news.said.as_ref()?;
+                let Said { ip, helo, reverse_path, forward_path } = news.said.as_ref()?;
+                let Some(IpAddr::V4(ip)) = *ip else { return None };
                 let (from, to) = (format!("<{reverse_path}>"), format!("<{forward_path}>"));
-                Some(Event::Grey { at, ip: host(client)?, from, to, helo: helo.clone() })
+                Some(Event::Grey { at, ip, from, to, helo: helo.clone() })
             }
             (Kind::NETWORK, State::Passed) => Some(Event::White { at, expires, ip: host(client)? }),
             (Kind::NETWORK, State::Trapped) => Some(Event::Trapped { at, expires, ip: host(client)? }),

@@ -46,6 +46,8 @@ impl Kind {
     pub const IDENTITY: Self = Self(4);
     /// Whom a local user wrote to.
     pub const CORRESPONDENT: Self = Self(5);
+    /// A Message-ID of a message that a local user sent.
+    pub const MESSAGE: Self = Self(6);
 }
 
 /// What a record is about.

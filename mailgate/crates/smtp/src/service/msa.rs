@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use mail_parser::{HeaderName, MessageParser};
-use mailgate_model::{Address, Domain, Reply};
+use mailgate_model::{Address, Domain, Envelope, Recipient, Reply, Service};
 
 use super::{Draft, Prepared};
+use crate::Submitted;
 use crate::fields::{self, Fields};
 use crate::session::Session;
 use crate::transaction::Transaction;
@@ -37,6 +38,22 @@ impl Session {
         let front = format!("{}{signature}", draft.trace);
         whole.splice(0..0, front.bytes());
         Ok(Prepared { id: draft.id, content: whole })
+    }
+
+    /// What is to be learned of a message of our own people: whom they write to. `None` for mail of others.
+    pub(super) async fn submitted(&self, envelope: &Envelope, content: &[u8]) -> Option<Submitted> {
+        let by = self.client.identity.clone().filter(|_| self.service == Service::Msa)?;
+        let mut recipients = Vec::new();
+        for Recipient { address, .. } in &envelope.recipients {
+            let Some(domain) = address.domain() else { continue };
+            // Where nobody can say whose it is, nothing is learned.
+            if matches!(self.server.parts.accounts.is_local(domain).await, Ok(false)) {
+                recipients.push(address.clone());
+            }
+        }
+        let field = Fields::of(fields::section(content)).find(|field| field.is("Message-ID"));
+        let message_id = field.map(|field| String::from_utf8_lossy(field.value).trim().to_owned());
+        Some(Submitted { by, recipients, message_id })
     }
 
     /// The domain of the author, after every author was found to be one the account may send as (RFC 6409 §6.1).

@@ -13,13 +13,16 @@ use mailgate_proto::edgesync::{Body, Key, Kind, NEVER, Origin as Said_, State};
 use tokio::sync::Notify;
 
 use super::writer::Change;
-use super::{Filter, Grey, Greylist, Kind as Listed, Origin, Peer, PeerKind, Row, Said, TUPLES_LIMIT, Tuple};
+use super::{
+    Filter, Grey, Greylist, Identity, Kind as Listed, Known, Origin, Peer, PeerKind, Row, Said, TUPLES_LIMIT,
+    Tuple,
+};
 use crate::Error;
 
 /// Changes that may wait for who follows; about 30 MB.
 const NEWS_LIMIT: usize = 100_000;
 /// Tuples that are read when somebody begins to follow; as many as are shared.
-const SHARED_TUPLES: usize = 1_000_000;
+pub const SHARED_TUPLES: usize = 1_000_000;
 
 /// Who made a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +114,8 @@ fn news(source: Source, change: &Change) -> Option<News> {
         Change::ForgetGrey(_, tuple) => (tuple_key(tuple), None, None),
         Change::Peer(network, peer) => (network_key(*network), Some(peer_body(*peer)), None),
         Change::ForgetPeer(network) => (network_key(*network), None, None),
+        Change::Identity(identity, known) => (identity_key(identity), Some(known_body(*known)), None),
+        Change::ForgetIdentity(identity) => (identity_key(identity), None, None),
         Change::TrapAddress(address, added) => (trap_key(address), Some(trap_body(*added)), None),
         Change::ForgetTrapAddress(address) => (trap_key(address), None, None),
         _ => return None,
@@ -161,6 +166,8 @@ impl Follower {
                 Row::TrapAddress { address, added } => (trap_key(&address), trap_body(added)),
             }));
         }
+        let identities = self.greylist.identities(None, usize::MAX);
+        all.extend(identities.iter().map(|(identity, known)| (identity_key(identity), known_body(*known))));
         Ok(all)
     }
 }
@@ -188,7 +195,11 @@ impl Greylist {
         told_by(Source::Shared, || match key.kind {
             Kind::TUPLE => self.exchange_tuple(key, was, is),
             Kind::NETWORK => self.exchange_network(key, was, is),
+            Kind::IDENTITY => self.exchange_identity(key, was, is),
             Kind::TRAP_ADDRESS => {
+                if self.is_trap(&key.text) != was.is_some() {
+                    return false;
+                }
                 match is {
                     Some(_) => self.add_trap_address(&key.text),
                     None => self.forget_trap_address(&key.text),
@@ -230,6 +241,19 @@ impl Greylist {
         })
     }
 
+    fn exchange_identity(&self, key: &Key, was: Option<Body>, is: Option<Body>) -> bool {
+        let Ok(identity) = key.text.parse::<Identity>() else { return true };
+        let now = self.0.clock.now();
+        let live = |known: Option<Known>| known.filter(|known| known.expires > now);
+        self.change_identity(&identity, |known| {
+            if live(*known) != live(was.map(body_known)) {
+                return false;
+            }
+            *known = is.map(body_known);
+            true
+        })
+    }
+
     fn exchange_network(&self, key: &Key, was: Option<Body>, is: Option<Body>) -> bool {
         let Ok(network) = key.text.parse::<IpNet>() else { return true };
         let (network, now) = (network.trunc(), self.0.clock.now());
@@ -250,6 +274,34 @@ impl Greylist {
 
 fn tuple_key(tuple: &Tuple) -> Key {
     Key::of(Kind::TUPLE, &[&tuple.client.to_string(), &tuple.reverse_path, &tuple.forward_path])
+}
+
+fn identity_key(identity: &Identity) -> Key {
+    Key::of(Kind::IDENTITY, &[&identity.to_string()])
+}
+
+/// Of two beginnings the earlier one holds, of two last messages the later one: these are counted backwards.
+fn known_body(known: Known) -> Body {
+    Body {
+        origin: Said_::Learned,
+        state: State::Passed,
+        first: known.first.millis(),
+        pass: known.last.millis().saturating_neg(),
+        expires: known.expires.millis(),
+        blocked: known.retries,
+        passed: known.messages,
+    }
+}
+
+fn body_known(body: Body) -> Known {
+    let time = Timestamp::from_millis;
+    Known {
+        first: time(body.first),
+        last: time(body.pass.saturating_neg()),
+        expires: time(body.expires),
+        messages: body.passed,
+        retries: body.blocked,
+    }
 }
 
 fn network_key(network: IpNet) -> Key {
@@ -419,7 +471,15 @@ mod tests {
         ));
         greylist.flush().await.unwrap();
         assert!(greylist.exchange(&network, Some(body), None));
-        for (kind, text) in [(Kind::TUPLE, "nonsense"), (Kind::NETWORK, "x/99"), (Kind(99), "later")] {
+        let identity = Identity::Spf("example.org".to_owned());
+        let known = greylist.credit(&identity, super::super::Credit::Message, MINUTE).unwrap();
+        let later = Known { last: known.last.plus(MINUTE), messages: 7, ..known };
+        let joined = known_body(known).join(known_body(later));
+        assert!(greylist.exchange(&identity_key(&identity), Some(known_body(known)), Some(joined)));
+        assert_eq!(greylist.known(&identity), Some(later));
+        for (kind, text) in
+            [(Kind::TUPLE, "nonsense"), (Kind::IDENTITY, ""), (Kind::NETWORK, "x/99"), (Kind(99), "later")]
+        {
             assert!(greylist.exchange(&Key::of(kind, &[text]), None, Some(body)), "left alone");
         }
     }

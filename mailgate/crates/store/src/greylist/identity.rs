@@ -223,6 +223,31 @@ impl Greylist {
         was
     }
 
+    /// Changes or looks at one identity under the lock.
+    pub(super) fn change_identity<T>(
+        &self,
+        identity: &Identity,
+        change: impl FnOnce(&mut Option<Known>) -> T,
+    ) -> T {
+        let mut all = self.0.identities.write();
+        let before = all.get(identity).copied();
+        let mut known = before;
+        let answer = change(&mut known);
+        match known {
+            _ if known == before => {}
+            Some(known) if before.is_some() || all.len() < IDENTITIES_LIMIT => {
+                all.insert(identity.clone(), known);
+                self.0.writer.push(Change::Identity(identity.clone(), known));
+            }
+            Some(_) => self.0.writer.count_unsaved(),
+            None => {
+                all.remove(identity);
+                self.0.writer.push(Change::ForgetIdentity(identity.clone()));
+            }
+        }
+        answer
+    }
+
     /// Takes over what another knows of an identity: the earlier beginning, the later end, the higher counts.
     pub fn merge_identity(&self, identity: &Identity, other: Known) -> Known {
         let mut all = self.0.identities.write();
