@@ -157,15 +157,19 @@ impl Answers {
             Call::GreyList { kind, address, from, to, limit, spamdb } => {
                 // What is asked for by its text is sought among all.
                 let whole = from.is_none() && to.is_none();
-                let query = Query { kind: kind.map(kind_of), network: address, limit: limit.filter(|_| whole) };
+                let query =
+                    Query { kind: kind.map(kind_of), network: address, limit: limit.filter(|_| whole) };
                 if !whole {
                     let all = edge.grey_list(query).await.map_err(data)?;
                     let holds = |text: &Option<String>, part: &Option<String>| {
                         part.as_ref().is_none_or(|part| {
-                            text.as_ref().is_some_and(|text| text.to_lowercase().contains(&part.to_lowercase()))
+                            text.as_ref()
+                                .is_some_and(|text| text.to_lowercase().contains(&part.to_lowercase()))
                         })
                     };
-                    let found = all.into_iter().filter(|one| holds(&one.reverse_path, &from) && holds(&one.forward_path, &to));
+                    let found = all
+                        .into_iter()
+                        .filter(|one| holds(&one.reverse_path, &from) && holds(&one.forward_path, &to));
                     Answer::done(found.take(limit.unwrap_or(GREY_LINES)).collect::<Vec<_>>())
                 } else if spamdb {
                     let dump = edge.grey_dump(query).await.map_err(data)?;

@@ -129,7 +129,8 @@ impl Verb {
             }
             Self::Show { address } => {
                 let address = Some(address.into());
-                let call = Call::GreyList { kind: None, address, from: None, to: None, limit: None, spamdb: false };
+                let call =
+                    Call::GreyList { kind: None, address, from: None, to: None, limit: None, spamdb: false };
                 (call, Show::Table(COLUMNS))
             }
             Self::Identities { text } => (Call::GreyIdentities { part: text }, Show::Table(IDENTITIES)),

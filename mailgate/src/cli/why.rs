@@ -30,10 +30,25 @@ fn text(why: &Value) -> String {
     let mut text = String::new();
     // Writing into a String cannot fail.
     if let Some(now) = why.get("now").filter(|now| now.is_object()) {
-        let reason = now.get("reason").and_then(Value::as_str).map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let tables: Vec<&str> =
-            now.get("tables").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        let _ = writeln!(text, "{} is {} now; a connection goes to: {}{reason}", word(now, "ip"), word(now, "standing"), word(now, "route"));
+        let reason = now
+            .get("reason")
+            .and_then(Value::as_str)
+            .map(|reason| format!(" ({reason})"))
+            .unwrap_or_default();
+        let tables: Vec<&str> = now
+            .get("tables")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let _ = writeln!(
+            text,
+            "{} is {} now; a connection goes to: {}{reason}",
+            word(now, "ip"),
+            word(now, "standing"),
+            word(now, "route")
+        );
         if !tables.is_empty() {
             let _ = writeln!(text, "  listed in {}", tables.join(", "));
         }
@@ -47,18 +62,36 @@ fn text(why: &Value) -> String {
 }
 
 fn one(decision: &Value, text: &mut String) {
-    let at = decision.get("at").and_then(Value::as_i64).map_or_else(String::new, |at| Timestamp::from_millis(at).to_string());
-    let _ = writeln!(text, "{at}  {}: {}  session {}", word(decision, "result"), word(decision, "reason"), word(decision, "session"));
-    let (identity, helo, points) = (word(decision, "identity"), word(decision, "helo"), decision.get("points"));
+    let at = decision
+        .get("at")
+        .and_then(Value::as_i64)
+        .map_or_else(String::new, |at| Timestamp::from_millis(at).to_string());
+    let _ = writeln!(
+        text,
+        "{at}  {}: {}  session {}",
+        word(decision, "result"),
+        word(decision, "reason"),
+        word(decision, "session")
+    );
+    let (identity, helo, points) =
+        (word(decision, "identity"), word(decision, "helo"), decision.get("points"));
     if !identity.is_empty() {
         let points = points.and_then(Value::as_i64).unwrap_or_default();
-        let _ = writeln!(text, "  client {} as {identity}, helo {helo}, {points} points of suspicion", word(decision, "ip"));
+        let _ = writeln!(
+            text,
+            "  client {} as {identity}, helo {helo}, {points} points of suspicion",
+            word(decision, "ip")
+        );
         let (from, to) = (word(decision, "reverse_path"), word(decision, "forward_path"));
         let _ = writeln!(text, "  from <{from}> to <{to}>");
     }
     for finding in decision.get("findings").and_then(Value::as_array).into_iter().flatten() {
         let points = finding.get("points").and_then(Value::as_i64).unwrap_or_default();
-        let detail = finding.get("detail").and_then(Value::as_str).map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let detail = finding
+            .get("detail")
+            .and_then(Value::as_str)
+            .map(|detail| format!(" ({detail})"))
+            .unwrap_or_default();
         let _ = writeln!(text, "  {points:+4}  {}{detail}", word(finding, "reason"));
     }
     match (word(decision, "result"), decision.get("waited").and_then(Value::as_u64)) {

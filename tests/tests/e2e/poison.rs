@@ -171,7 +171,10 @@ fn every_host_of_a_slash_eight_is_refused_as_a_whole_in_bounded_time_and_memory(
     let row = feed(&service, "the refusal", |row| row["state"] == "failed");
     let took = began.elapsed();
     let error = row["error"].as_str().unwrap();
-    assert!(error.contains("found more than 5000000 entries, expected at most that: nothing was taken"), "{error}");
+    assert!(
+        error.contains("found more than 5000000 entries, expected at most that: nothing was taken"),
+        "{error}"
+    );
     assert_eq!(installed(&row), 200);
     let after = service.daemon.memory().unwrap();
     println!("16.7 M lines refused after {took:?}; {before:?}, then {after:?} (MiB)");

@@ -226,7 +226,9 @@ impl Config {
         };
         let announcing: Vec<String> = self.source.iter().filter_map(announcing).collect();
         for (nth, list) in self.publish.iter().enumerate() {
-            problems.extend(list.problems(&announcing).into_iter().map(|said| format!("publish {}: {said}", list.name)));
+            problems.extend(
+                list.problems(&announcing).into_iter().map(|said| format!("publish {}: {said}", list.name)),
+            );
             if self.publish.iter().take(nth).any(|other| other.name == list.name) {
                 problems.push(format!("found publish {} twice, expected different names", list.name));
             }

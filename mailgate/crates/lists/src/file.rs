@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use crate::format::Format;
 use crate::inflate::SIZE_MAX;
-use crate::source::Bounds;
 use crate::signify::{self, PublicKey};
+use crate::source::Bounds;
 use crate::source::{Failure, Fetched, Look, Reading, Signature, Source, Validators};
 
 pub(crate) use directory::DirectorySource;
@@ -62,7 +62,8 @@ impl Source for FileSource {
         let read = move || {
             let bytes = read(&path).map_err(|error| Failure::absent(error.to_string()))?;
             if let Some(key) = signed_by {
-                let signature = read(&signify::beside(&path)).map_err(|error| Failure::absent(error.to_string()))?;
+                let signature =
+                    read(&signify::beside(&path)).map_err(|error| Failure::absent(error.to_string()))?;
                 PublicKey::check(&key, &bytes, &signature).map_err(Failure::content)?;
             }
             Reading::of(format, &path.to_string_lossy(), bytes, Bounds { bytes: SIZE_MAX, entries: most })

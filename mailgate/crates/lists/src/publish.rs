@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use mailgate_model::Timestamp;
 use mailgate_proto::bgp::Advert;
 
-use crate::bgp::Mark;
 use crate::admit::{Guarded, Protected};
+use crate::bgp::Mark;
 use crate::config::{Learned, PublishConfig};
 
 /// Longest prefix length difference that still is one host: IPv6 hosts are known by their /64.
@@ -80,7 +80,9 @@ pub(crate) type Announced = BTreeMap<String, (PublishConfig, Vec<IpNet>)>;
 /// Everything that one neighbour is told: a network in several lists has the communities of all.
 pub(crate) fn adverts(lists: &Announced, peer: &str) -> BTreeMap<IpNet, Arc<Advert>> {
     let mut all: BTreeMap<IpNet, Arc<Advert>> = BTreeMap::new();
-    for (config, networks) in lists.values().filter(|(config, _)| config.peers.iter().any(|name| name == peer)) {
+    for (config, networks) in
+        lists.values().filter(|(config, _)| config.peers.iter().any(|name| name == peer))
+    {
         let own = Arc::new(with_marks(Advert::default(), config));
         for network in networks {
             let advert = match all.get(network) {
@@ -111,7 +113,8 @@ pub fn written(config: &PublishConfig, networks: &[IpNet], now: Timestamp) -> St
         Learned::Trapped => "hosts whose mail went to a trap",
     };
     // Writing to a string cannot fail.
-    let mut text = format!("# {}: {} {what}, of {now}\n", config.name.replace(char::is_control, " "), networks.len());
+    let mut text =
+        format!("# {}: {} {what}, of {now}\n", config.name.replace(char::is_control, " "), networks.len());
     for network in networks {
         let host: IpAddr = network.addr();
         let _ = match network.prefix_len() == network.max_prefix_len() {
@@ -210,6 +213,9 @@ mod tests {
         let config: crate::Config = toml::from_str(text).unwrap();
         let problems = config.problems();
         assert_eq!(problems.len(), 3, "{problems:?}");
-        assert!(problems.iter().any(|said| said.contains("publish a: found neither path nor peers")), "{problems:?}");
+        assert!(
+            problems.iter().any(|said| said.contains("publish a: found neither path nor peers")),
+            "{problems:?}"
+        );
     }
 }

@@ -52,7 +52,8 @@ impl std::fmt::Debug for SecretKey {
 /// The second line of a file, decoded.
 fn decoded(text: &[u8], what: &str) -> Result<Vec<u8>, String> {
     let wrong = || format!("found something else, expected a {what} of signify(1)");
-    let text = std::str::from_utf8(text.get(..text.len().min(FILE_LIMIT)).unwrap_or_default()).map_err(|_| wrong())?;
+    let text = std::str::from_utf8(text.get(..text.len().min(FILE_LIMIT)).unwrap_or_default())
+        .map_err(|_| wrong())?;
     let mut lines = text.lines();
     lines.next().filter(|line| line.starts_with("untrusted comment:")).ok_or_else(wrong)?;
     BASE64.decode(lines.next().ok_or_else(wrong)?.trim()).map_err(|_| wrong())
@@ -74,7 +75,8 @@ impl PublicKey {
         let octets = decoded(text, "public key")?;
         let mut rest = octets.strip_prefix(ALGORITHM).unwrap_or_default();
         let read = part(&mut rest).zip(part(&mut rest)).filter(|_| rest.is_empty());
-        let (number, key) = read.ok_or("found a public key that is not Ed25519, expected one of signify(1)")?;
+        let (number, key) =
+            read.ok_or("found a public key that is not Ed25519, expected one of signify(1)")?;
         Ok(Self { number, key })
     }
 
@@ -103,12 +105,16 @@ impl PublicKey {
         let octets = decoded(signature, "signature")?;
         let mut rest = octets.strip_prefix(ALGORITHM).unwrap_or_default();
         let read = part::<NUMBER>(&mut rest).zip(part::<64>(&mut rest)).filter(|_| rest.is_empty());
-        let (number, signature) = read.ok_or("found a signature that is not Ed25519, expected one of signify(1)")?;
+        let (number, signature) =
+            read.ok_or("found a signature that is not Ed25519, expected one of signify(1)")?;
         if number != self.number {
             return Err("found a signature of another key, expected one of signed_by".to_owned());
         }
         let key = UnparsedPublicKey::new(&ED25519, self.key);
-        key.verify(text, &signature).map_err(|_| "found a signature that is not of this text: it was changed, or fetched half old and half new".to_owned())
+        key.verify(text, &signature).map_err(|_| {
+            "found a signature that is not of this text: it was changed, or fetched half old and half new"
+                .to_owned()
+        })
     }
 }
 
@@ -127,7 +133,9 @@ impl SecretKey {
         let checksum: [u8; 8] = part(&mut rest).ok_or_else(wrong)?;
         let number = part(&mut rest).ok_or_else(wrong)?;
         if rounds != [0; 4] {
-            return Err(format!("found a secret key with a passphrase, which nobody can enter here; {EXPECTED}"));
+            return Err(format!(
+                "found a secret key with a passphrase, which nobody can enter here; {EXPECTED}"
+            ));
         }
         if digest(&SHA512, rest).as_ref().get(..checksum.len()) != Some(&checksum) {
             return Err(format!("found a secret key that is damaged, {EXPECTED}"));
@@ -174,7 +182,8 @@ mod tests {
     use super::*;
 
     // Made for this test with `signify -G -n`, and used nowhere else.
-    const PUBLIC: &[u8] = b"untrusted comment: signify public key\nRWQcEjd5zDUeuv7WP73eLo1myDXTxpsujFn0Zu3aFdzycGWbF6/auwXJ\n";
+    const PUBLIC: &[u8] =
+        b"untrusted comment: signify public key\nRWQcEjd5zDUeuv7WP73eLo1myDXTxpsujFn0Zu3aFdzycGWbF6/auwXJ\n";
     const SECRET: &[u8] = b"untrusted comment: signify secret key\nRWRCSwAAAABN4CRDMCnEM52TvA17gs41r+t5rAVE0iQcEjd5zDUeuvHLtVwoPrtXuxjj2u2WMp/aup+FR9CzuNgaa10oWNLv/tY/vd4ujWbINdPGmy6MWfRm7doV3PJwZZsXr9q7Bck=\n";
     /// Of `192.0.2.1` and a line feed, by signify.
     const SIGNATURE: &[u8] = b"untrusted comment: verify with k.pub\nRWQcEjd5zDUeugvGbzSo44/GS31GMVzZaJ2lJqFhfWVnU0OhC2k8SsnL0K+myUM67e06rLx/s2RiVj4CPNAsFb0EabNPZ38OvQE=\n";
@@ -184,7 +193,9 @@ mod tests {
         let key = PublicKey::parse(PUBLIC).unwrap();
         assert_eq!(key.verify(b"192.0.2.1\n", SIGNATURE), Ok(()));
         assert!(key.verify(b"192.0.2.2\n", SIGNATURE).unwrap_err().contains("not of this text"));
-        assert!(key.verify(b"192.0.2.1\n", b"<html>").unwrap_err().contains("expected a signature of signify"));
+        assert!(
+            key.verify(b"192.0.2.1\n", b"<html>").unwrap_err().contains("expected a signature of signify")
+        );
         assert!(key.verify(b"192.0.2.1\n", PUBLIC).unwrap_err().contains("not Ed25519"));
         let other = PublicKey { number: [0; NUMBER], ..key };
         assert!(other.verify(b"192.0.2.1\n", SIGNATURE).unwrap_err().contains("another key"));

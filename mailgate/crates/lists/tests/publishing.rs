@@ -64,8 +64,16 @@ async fn bird_takes_what_we_announce_with_its_communities_and_lets_go_of_what_we
     let shown = |prefix: &str| ask(&format!("show route all for {prefix}"));
     eventually("all four routes", || {
         let all = ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32", "2001:db8:7::/64"];
-        all.iter().all(|prefix| Command::new("birdc").arg("-s").arg(at("ctl")).args(["show", "route", prefix]).output()
-            .is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains("mailgate"))).then_some(())
+        all.iter()
+            .all(|prefix| {
+                Command::new("birdc")
+                    .arg("-s")
+                    .arg(at("ctl"))
+                    .args(["show", "route", prefix])
+                    .output()
+                    .is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains("mailgate"))
+            })
+            .then_some(())
     })
     .await;
     let first = shown("192.0.2.1/32");

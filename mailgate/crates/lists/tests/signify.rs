@@ -47,7 +47,8 @@ async fn a_list_that_has_to_be_signed_is_taken_only_so() {
     let [public, list] = ["feed.pub", "block.txt"].map(|name| folder.path().join(name));
     // Made for these tests, and used nowhere else.
     let secret = b"untrusted comment: signify secret key\nRWRCSwAAAABN4CRDMCnEM52TvA17gs41r+t5rAVE0iQcEjd5zDUeuvHLtVwoPrtXuxjj2u2WMp/aup+FR9CzuNgaa10oWNLv/tY/vd4ujWbINdPGmy6MWfRm7doV3PJwZZsXr9q7Bck=\n";
-    let key = "untrusted comment: signify public key\nRWQcEjd5zDUeuv7WP73eLo1myDXTxpsujFn0Zu3aFdzycGWbF6/auwXJ\n";
+    let key =
+        "untrusted comment: signify public key\nRWQcEjd5zDUeuv7WP73eLo1myDXTxpsujFn0Zu3aFdzycGWbF6/auwXJ\n";
     std::fs::write(&public, key).unwrap();
     let secret = SecretKey::parse(secret).unwrap();
     put(&list, "192.0.2.1\n", Some(&secret)).unwrap();

@@ -376,8 +376,11 @@ async fn an_address_is_explained_by_every_source_that_names_it() {
     fs::write(&path, "192.0.2.7\n").unwrap();
     let config = format!(
         "[[source]]\nkind = \"file\"\nname = \"ours\"\npath = {path:?}\ntable = \"bypass\"\n{}",
-        url_config(&feed, "format = \"drop\"
-message = \"%A is listed as %N\"")
+        url_config(
+            &feed,
+            "format = \"drop\"
+message = \"%A is listed as %N\""
+        )
     );
     let station = Station::start(&config, state.path(), T0);
     let look = async {
