@@ -1,4 +1,9 @@
 //! Step 3: three MXs that share what they learn, each in a namespace of its own, through loss, partition and restart.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "there are three hosts, and a JSON value gives null for what it has not"
+)]
+#![expect(clippy::print_stdout, reason = "figures of a run")]
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

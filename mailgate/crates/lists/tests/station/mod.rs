@@ -129,7 +129,7 @@ impl Station {
 
     /// The edge has been told nothing new since it was last looked at.
     pub(crate) fn calm(&mut self) {
-        while let Ok(batch) = self.changes.try_recv() {
+        if let Ok(batch) = self.changes.try_recv() {
             panic!("expected nothing, found {batch:?}");
         }
     }
