@@ -14,7 +14,7 @@ const POINTS: &[(Reason, i32)] = &[
     (Reason::NoReverse, 4),
     (Reason::ReverseUnconfirmed, 3),
     (Reason::DynamicName, 4),
-    (Reason::GenericName, 2),
+    (Reason::GenericName, 3),
     (Reason::HeloLiteral, 2),
     (Reason::HeloOtherLiteral, 4),
     (Reason::HeloBare, 3),
