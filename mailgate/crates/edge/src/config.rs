@@ -106,7 +106,8 @@ pub struct GreylistConfig {
     pub passed_for: Span,
     /// Length of the IPv4 prefix that counts as one client, 16 to 32. Default 32; 24 treats a pool as one.
     pub ipv4_prefix: u8,
-    /// Length of the IPv6 prefix that counts as one client, 32 to 128. Default 128; 64 treats a network as one.
+    /// Length of the IPv6 prefix that counts as one client, 32 to 128. Default 64: many hosts speak from another address of
+    /// their /64 each time, and would never pass. spamd(8) knows no IPv6.
     pub ipv6_prefix: u8,
     /// For how long after connecting an unknown client is answered one byte per `tarpit.interval`, as spamd(8) `-S`;
     /// impatient programs leave, some old but honest ones too. Default `"0s"` (never); spamd's own is `"10s"`.
@@ -195,7 +196,7 @@ impl Default for GreylistConfig {
             keep_for: Span::from_secs(4 * 3600),
             passed_for: Span::from_secs(36 * 86_400),
             ipv4_prefix: 32,
-            ipv6_prefix: 128,
+            ipv6_prefix: 64,
             stutter_for: Span::from_secs(0),
             opt_out: Vec::new(),
             dry_run: false,

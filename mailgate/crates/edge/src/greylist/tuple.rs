@@ -147,7 +147,7 @@ mod tests {
     fn defect_01_clients_of_both_families_and_mapped_ones_have_one_kind_of_key() {
         assert_eq!(key("192.0.2.1", "a@x.org", "b@y.org").client.to_string(), "192.0.2.1/32");
         assert_eq!(key("::ffff:192.0.2.1", "a@x.org", "b@y.org").client.to_string(), "192.0.2.1/32");
-        assert_eq!(key("2001:db8::1", "a@x.org", "b@y.org").client.to_string(), "2001:db8::1/128");
+        assert_eq!(key("2001:db8::1", "a@x.org", "b@y.org").client.to_string(), "2001:db8::/64");
         assert_eq!(network("192.0.2.77".parse().unwrap(), 24, 64).to_string(), "192.0.2.0/24");
         assert_eq!(network("2001:db8::77".parse().unwrap(), 24, 64).to_string(), "2001:db8::/64");
     }
