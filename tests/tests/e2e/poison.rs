@@ -142,7 +142,7 @@ fn a_poisoned_file_changes_nothing_protected_and_says_so() {
     let again = service.daemon.attempt(&["lists", "thaw", "feed"], "").unwrap();
     assert!(again.output.contains("source feed is not frozen"), "{}", again.output);
     let unknown = service.daemon.attempt(&["lists", "thaw", "fed"], "").unwrap();
-    assert!(unknown.output.contains("found source fed, expected one of feed"), "{}", unknown.output);
+    assert!(unknown.output.contains("found source \"fed\", expected one of feed"), "{}", unknown.output);
 }
 
 #[test]

@@ -22,8 +22,11 @@ const ENTRY: usize = 8;
 /// Different addresses spread over all of IPv4: an odd factor permutes 32 bits.
 fn lines(count: u32) -> String {
     let mut text = String::with_capacity(count as usize * 16);
-    for n in 0..count {
-        writeln!(text, "{}", Ipv4Addr::from(n.wrapping_mul(2_654_435_761))).unwrap();
+    let spread = (0..u32::MAX).map(|n| Ipv4Addr::from(n.wrapping_mul(2_654_435_761)));
+    // The gate refuses what would block the host itself.
+    let foreign = spread.filter(|address| !address.is_loopback() && !address.is_link_local());
+    for address in foreign.take(count as usize) {
+        writeln!(text, "{address}").unwrap();
     }
     text
 }

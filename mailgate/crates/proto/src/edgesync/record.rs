@@ -169,16 +169,24 @@ pub struct Record {
 }
 
 impl Record {
-    /// The least record that holds both; of the same key. What is over at `now` says nothing any more.
+    /// The least record that holds both; of the same key. What is over at `now` says nothing any more, and what was taken
+    /// back or has ended takes nothing along that began after its stamp.
     #[must_use]
     pub fn join(self, other: Self, now: i64) -> Self {
         let live = |body: Option<Body>| body.filter(|body| !body.is_over(now));
         let until = self.until.max(other.until);
-        let (stamp, body) = match self.stamp.cmp(&other.stamp) {
-            std::cmp::Ordering::Less => (other.stamp, live(other.body)),
-            std::cmp::Ordering::Greater => (self.stamp, live(self.body)),
+        let since = |body: Option<Body>, stamp: Stamp| live(body).filter(|body| body.first > stamp.millis());
+        // A stamp that need not be remembered any more, of nothing that lives, is told to nobody.
+        let said = |record: &Self| {
+            let is_told = record.until > now || live(record.body).is_some();
+            if is_told { record.stamp } else { Stamp::default() }
+        };
+        let (one, two) = (said(&self), said(&other));
+        let (stamp, body) = match one.cmp(&two) {
+            std::cmp::Ordering::Less => (two, live(other.body).or(since(self.body, two))),
+            std::cmp::Ordering::Greater => (one, live(self.body).or(since(other.body, one))),
             std::cmp::Ordering::Equal => (
-                self.stamp,
+                one,
                 match (live(self.body), live(other.body)) {
                     (Some(one), Some(two)) => Some(one.join(two)),
                     (one, two) => one.or(two),

@@ -220,7 +220,9 @@ impl Replica {
         new: Option<Body>,
         now: i64,
     ) -> (Stamp, i64, Option<Body>) {
-        self.clock = self.clock.max(stamp).next(now);
+        // Later than what it takes back, however fast the clock runs of who saw that begin.
+        let began = old.map_or(Stamp::default(), |old| Stamp::of_millis(old.first));
+        self.clock = self.clock.max(stamp).max(began).next(now);
         let memory = old.map_or(0, |old| old.expires.min(now.saturating_add(DELETION_LIMIT)));
         (self.clock, until.max(memory).max(now.saturating_add(GRACE)), new)
     }
