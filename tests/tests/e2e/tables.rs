@@ -152,20 +152,25 @@ fn a_table_of_30000_entries_is_listed_whole_or_as_far_as_asked() {
 fn files_of_a_table_are_read_and_one_beyond_the_limit_keeps_the_last_good_set() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("block.txt");
-    std::fs::write(&file, "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n").unwrap();
+    std::fs::write(&file, "198.51.100.1\n198.51.100.2\n198.51.100.3\n198.51.100.4\n").unwrap();
     let more = format!(
         "[lists]\nentries_limit = 5\n[[lists.table]]\nname = \"block\"\naction = \"tarpit\"\nfiles = [{file:?}]\n"
     );
     let service = Service::start(&more).unwrap();
     assert_eq!(shown(&service, "block").len(), 4);
     assert!(service.daemon.log().contains("four fifths of lists.entries_limit"), "{}", service.daemon.log());
-    let refused = service.daemon.attempt(&["table", "add", "drop", "192.0.2.1", "192.0.2.2"], "").unwrap();
+    let refused =
+        service.daemon.attempt(&["table", "add", "drop", "198.51.100.1", "198.51.100.2"], "").unwrap();
     assert!(
         refused.output.contains("found 2 more entries, expected at most 1: all tables together hold 4 of"),
         "{}",
         refused.output
     );
-    std::fs::write(&file, "192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n192.0.2.5\n192.0.2.6\n").unwrap();
+    std::fs::write(
+        &file,
+        "198.51.100.1\n198.51.100.2\n198.51.100.3\n198.51.100.4\n198.51.100.5\n198.51.100.6\n",
+    )
+    .unwrap();
     let (error, _) = until("the file to be refused", Duration::from_secs(20), || {
         let sources = service.daemon.json(&["lists", "show"]).unwrap();
         sources[0]["error"].as_str().map(str::to_owned)

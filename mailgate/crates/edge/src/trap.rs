@@ -168,7 +168,12 @@ impl Traps {
             return false;
         };
         let known = recipients.is_known(step.recipient).await;
-        self.strangers.count(self.network(step.client.ip()), known, now)
+        self.strangers.count(
+            self.network(step.client.ip()),
+            &step.recipient.to_string().to_lowercase(),
+            known,
+            now,
+        )
     }
 }
 

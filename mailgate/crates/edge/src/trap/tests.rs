@@ -92,7 +92,9 @@ async fn parity_the_low_priority_mx_traps_who_asks_it_first_but_for_the_first_mi
 #[tokio::test]
 async fn who_asks_for_recipients_that_do_not_exist_is_trapped_at_the_limit() {
     let mut world = World::new(|config| config.traps.unknown_recipients = 3).await;
-    world.recipient("known@example.org", Known::Yes);
+    for known in ["known@example.org", "other@example.org"] {
+        world.recipient(known, Known::Yes);
+    }
     for n in 0..5 {
         world.recipient(&format!("guess{n}@example.org"), Known::No);
     }
@@ -100,7 +102,7 @@ async fn who_asks_for_recipients_that_do_not_exist_is_trapped_at_the_limit() {
         assert!(!steps_into(&mut world, "192.0.2.1", "127.0.0.1", to).await, "{to}");
     }
     assert!(steps_into(&mut world, "192.0.2.1", "127.0.0.1", "guess2@example.org").await);
-    for to in ["known@example.org", "guess0@example.org", "known@example.org", "guess1@example.org"] {
+    for to in ["known@example.org", "guess0@example.org", "other@example.org", "guess1@example.org"] {
         assert!(!steps_into(&mut world, "192.0.2.2", "127.0.0.1", to).await, "an old list: {to}");
     }
     assert!(!steps_into(&mut world, "192.0.2.2", "127.0.0.1", "guess2@example.org").await, "three of five");

@@ -1,6 +1,7 @@
 //! Who asks for recipients that do not exist: a list of guessed or harvested addresses.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use super::Known;
 const WINDOW: Duration = Duration::from_secs(3600);
 /// Of three recipients asked for, so many that do not exist make a list of guesses; an honest list that has aged has fewer.
 const GUESSES_OF_THREE: u32 = 2;
-/// Networks counted at once; some 10 MB. While there are more, newcomers are not counted.
+/// Recipients of a network that are remembered: who asks for one of them again guesses nothing new, it comes again.
+const LATELY: usize = 16;
+/// Networks counted at once; some 20 MB. While there are more, newcomers are not counted.
 const NETWORKS: usize = 100_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +24,8 @@ struct Asked {
     since: Timestamp,
     known: u32,
     unknown: u32,
+    /// Hashes of the recipients asked for last.
+    lately: [u32; LATELY],
 }
 
 /// Counts by network.
@@ -28,20 +33,21 @@ struct Asked {
 pub(super) struct Strangers {
     /// So many unknown recipients trap; 0 for never.
     limit: u32,
+    hasher: RandomState,
     asked: Mutex<HashMap<IpNet, Asked>>,
 }
 
 impl Strangers {
     pub(super) fn new(limit: u32) -> Self {
-        Self { limit, asked: Mutex::default() }
+        Self { limit, hasher: RandomState::new(), asked: Mutex::default() }
     }
 
     pub(super) fn are_counted(&self) -> bool {
         self.limit > 0
     }
 
-    /// Counts one recipient; says whether that was one too many.
-    pub(super) fn count(&self, network: IpNet, known: Known, now: Timestamp) -> bool {
+    /// Counts one recipient, once as long as it is remembered; says whether that was one too many.
+    pub(super) fn count(&self, network: IpNet, recipient: &str, known: Known, now: Timestamp) -> bool {
         // One from the future (the clock was set back) is over.
         let holds = |asked: &Asked| asked.since <= now && now.since(asked.since) < WINDOW;
         let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,10 +57,19 @@ impl Strangers {
                 return false;
             }
         }
-        let fresh = Asked { since: now, known: 0, unknown: 0 };
+        let fresh = Asked { since: now, known: 0, unknown: 0, lately: [0; LATELY] };
         let asked = all.entry(network).or_insert(fresh);
         if !holds(asked) {
             *asked = fresh;
+        }
+        let [high, low] = [32, 0].map(|shift| (self.hasher.hash_one(recipient) >> shift) & 0xffff_ffff);
+        let hash = u32::try_from(high ^ low).unwrap_or(0).max(1);
+        if asked.lately.contains(&hash) {
+            return false;
+        }
+        asked.lately.rotate_right(1);
+        if let [last, ..] = &mut asked.lately {
+            *last = hash;
         }
         match known {
             Known::No => asked.unknown = asked.unknown.saturating_add(1),
@@ -82,7 +97,21 @@ mod tests {
         let strangers = Strangers::new(3);
         let network = "192.0.2.1/32".parse().unwrap();
         let at = |minutes: u64| NOW.plus(Duration::from_secs(60 * minutes));
-        steps.iter().map(|(known, minutes)| strangers.count(network, *known, at(*minutes))).collect()
+        let mut asked = |(nth, (known, minutes)): (usize, &(Known, u64))| {
+            strangers.count(network, &format!("guess{nth}@example.org"), *known, at(*minutes))
+        };
+        steps.iter().enumerate().map(&mut asked).collect()
+    }
+
+    #[test]
+    fn who_comes_again_for_the_same_recipient_guesses_nothing() {
+        let strangers = Strangers::new(3);
+        let network = "192.0.2.1/32".parse().unwrap();
+        for _ in 0..20 {
+            assert!(!strangers.count(network, "gone@example.org", Known::No, NOW));
+        }
+        assert!(!strangers.count(network, "gone-too@example.org", Known::No, NOW));
+        assert!(strangers.count(network, "never-there@example.org", Known::No, NOW));
     }
 
     #[test]

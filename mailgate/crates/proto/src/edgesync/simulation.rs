@@ -328,7 +328,8 @@ impl World {
             let bodies = self.hosts.iter().filter_map(|host| host.store.get(key));
             bodies.into_iter().any(|body| now.contains(&body.expires))
         };
-        let live = self.hosts[host].store.iter().filter(|(key, body)| body.expires > *now.end() && !ends(key));
+        let live =
+            self.hosts[host].store.iter().filter(|(key, body)| body.expires > *now.end() && !ends(key));
         live.map(|(key, body)| (key.clone(), *body)).collect()
     }
 
