@@ -90,10 +90,12 @@ fn says(daemon: &Daemon<'_>) -> Result<BTreeSet<String>> {
         "blocked",
         "passed",
     ];
-    Ok(rows
-        .iter()
-        .map(|row| fields.map(|field| row.get(field).map(Value::to_string).unwrap_or_default()).join(" "))
-        .collect())
+    // Each host says of a trap address when it heard of it.
+    let is_told = |row: &Value, field: &str| field != "first" || row["kind"] != "trap-address";
+    let text = |row: &Value, field: &str| {
+        row.get(field).filter(|_| is_told(row, field)).map(Value::to_string).unwrap_or_default()
+    };
+    Ok(rows.iter().map(|row| fields.map(|field| text(row, field)).join(" ")).collect())
 }
 
 fn agree(daemons: &[Daemon<'_>]) -> Option<BTreeSet<String>> {
