@@ -117,6 +117,7 @@ async fn day_with_a_jump(jump: i64) {
     list.attempt(&numbered(1), &said("a", "b"), |_| Next::Defer(grey(START)));
     list.trap(net("192.0.2.1"), DAY);
     list.learn(net("192.0.2.2"), passed(START, Origin::Learned));
+    list.flush().await.unwrap();
     drop(list);
 
     let during = ManualClock::at(at(10 + 60 * jump));
@@ -125,6 +126,7 @@ async fn day_with_a_jump(jump: i64) {
     assert!(list.accepted(ip("192.0.2.2"), DAY));
     list.sweep().await.unwrap();
     assert_eq!(list.state(&numbered(1)), Some(grey(START)), "{jump} h");
+    list.flush().await.unwrap();
     drop(list);
 
     let after = ManualClock::at(at(70));

@@ -66,6 +66,7 @@ async fn the_past_survives_reopening() {
     trap(&list, &clock);
     list.trap_under(net("2001:db8::/64"), &TERMS);
     list.forget_peer(net("2001:db8::/64"), PeerKind::Trapped);
+    list.flush().await.unwrap();
     drop(list);
     clock.advance(9 * DAY);
     let list = Greylist::open(&path, Arc::new(clock.clone())).await.unwrap();
