@@ -68,9 +68,8 @@ impl Strangers {
             return false;
         }
         asked.lately.rotate_right(1);
-        if let [last, ..] = &mut asked.lately {
-            *last = hash;
-        }
+        let [last, ..] = &mut asked.lately;
+        *last = hash;
         match known {
             Known::No => asked.unknown = asked.unknown.saturating_add(1),
             Known::Unsure => return false,
