@@ -20,7 +20,10 @@ fn place() -> Result<(), String> {
     )?;
     println!("cargo:rerun-if-changed={}", object.display());
     let folder = std::env::var_os("OUT_DIR").ok_or("cargo sets no OUT_DIR")?;
-    std::fs::copy(&object, Path::new(&folder).join("filter.o"))
+    let place = Path::new(&folder).join("filter.o");
+    // A file of its own: where build folders are copies made of hard links, the old one belongs to all of them.
+    let _ = std::fs::remove_file(&place);
+    std::fs::copy(&object, place)
         .map(|_| ())
         .map_err(|error| format!("cannot read MAILGATE_EBPF_OBJECT ({}): {error}", object.display()))
 }

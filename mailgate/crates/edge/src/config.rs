@@ -265,7 +265,7 @@ pub struct TarpitConfig {
     /// Between two bytes of our replies, 10 ms to 10 s, as spamd(8) `-s`. Default `"1s"`.
     pub interval: Span,
     /// Turns a second of all held clients together, 100 to 1000000: when there are more clients than that times
-    /// `interval`, each waits longer, so that the tarpit never takes more than a tenth of a processor. Default
+    /// `interval`, each waits longer, so that the tarpit stays at about a tenth of a processor. Default
     /// 5000.
     pub pace: u32,
     /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files; of
