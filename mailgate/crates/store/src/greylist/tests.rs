@@ -2,6 +2,8 @@ mod killed;
 mod large;
 mod trapped;
 
+use std::net::IpAddr;
+
 use mailgate_model::ManualClock;
 
 use super::*;

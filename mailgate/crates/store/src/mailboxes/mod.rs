@@ -22,6 +22,7 @@ mod index;
 mod keywords;
 mod ledger;
 mod name;
+mod numbering;
 mod place;
 mod scan;
 mod selected;

@@ -107,7 +107,7 @@ async fn a_delivery_wakes_whoever_has_the_mailbox_open() {
     let mut watch = open.watch();
     watch.mark_unchanged();
     house.deliver("A: 1\r\n\r\n").await;
-    tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), watch.changed()).await.unwrap().unwrap();
     assert_eq!(uids(&open).await, [1]);
 }
 
@@ -395,7 +395,10 @@ async fn an_opened_mailbox_of_ten_thousand_is_read_from_the_index_the_second_tim
     drop(house.open("INBOX").await);
     let house = house.restart();
     house.clock.advance(Duration::from_secs(60 * 365 * 86_400));
-    let started = std::time::Instant::now();
+    // A change that the time of the directory does not show is not seen: the directory was not read.
+    let cur = fs::File::open(house.root().join("cur")).unwrap();
+    let before = cur.metadata().unwrap().modified().unwrap();
+    fs::remove_file(house.root().join("cur/160000000000.M1P1.host,S=6,W=8:2,S")).unwrap();
+    cur.set_modified(before).unwrap();
     assert_eq!(uids(&house.open("INBOX").await).await.len(), 10_000);
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
