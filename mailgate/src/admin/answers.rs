@@ -1,33 +1,22 @@
 //! The answers to calls: each asks one station and changes nothing by itself.
 
-use std::str::FromStr as _;
 use std::sync::Arc;
 
-use mailgate_accounts::Secret;
-use mailgate_edge::config::Behind;
+use mailgate_edge::Edge;
 use mailgate_edge::foreign::Foreign;
-use mailgate_edge::{Asked, Edge, Given, Query};
 use mailgate_lists::{Lists, TableName};
-use mailgate_model::{Clock, Domain, QueueId, Timestamp};
-use mailgate_msgauth::Algorithm;
-use mailgate_net::SystemClock;
+use mailgate_model::{Clock, QueueId, Timestamp};
 use mailgate_packet::PacketFilter;
-use mailgate_store::greylist::Kind;
 use mailgate_store::spool::{Selection, Trace};
-use serde::Serialize;
 use serde_json::json;
 
-use super::call::{Answer, Call, Failure, GreyKind};
+use super::call::{Answer, Call, Failure};
 use super::firewall::Firewall;
 use crate::cli::exit;
-use crate::config::Place;
-use crate::wire::{Mail, Ports, Records};
+use crate::wire::{Mail, Ports};
 
 /// Lines of `queue list`; a longer queue is looked at with `--json` and `jq`, page by page, later.
 const QUEUE_LINES: u32 = 10_000;
-/// Lines of `grey identities` and of searches in `grey list`.
-const GREY_LINES: usize = 10_000;
-
 /// What the control socket can reach.
 pub struct Answers {
     /// First contact.
@@ -59,7 +48,7 @@ impl Answers {
     pub async fn answer(&self, call: Call) -> Answer {
         if call.is_about_records() {
             return match &self.mail {
-                Some(mail) => records(&mail.people, call).await,
+                Some(mail) => super::records::answer(&mail.people, call).await,
                 None => Answer::Failed(edge_only()),
             };
         }
@@ -92,7 +81,7 @@ impl Answers {
             | Call::GreyAdd { .. }
             | Call::GreyDelete { .. }
             | Call::GreyImport { .. }
-            | Call::GreyStatistics => self.grey(call).await,
+            | Call::GreyStatistics => super::grey::answer(&self.edge, call).await,
             Call::SyncStatus => self.sync(),
             other => self.queue(other).await,
         };
@@ -145,66 +134,6 @@ impl Answers {
                 Answer::done(format!("{source} is believed: {} taken", counted(entries, "entry", "entries")))
             }
             _ => Answer::done(lists.sources().await.map_err(data)?),
-        })
-    }
-
-    async fn grey(&self, call: Call) -> Result<Answer> {
-        let edge = &self.edge;
-        Ok(match call {
-            Call::Why { about } => Answer::done(edge.why(&about).await.map_err(data)?),
-            Call::GreyIdentities { part } => Answer::done(edge.identities(part.as_deref(), GREY_LINES)),
-            Call::GreySimulate { supposed } => Answer::done(edge.simulate(&supposed).await),
-            Call::GreyList { kind, address, from, to, limit, spamdb } => {
-                // What is asked for by its text is sought among all.
-                let whole = from.is_none() && to.is_none();
-                let query =
-                    Query { kind: kind.map(kind_of), network: address, limit: limit.filter(|_| whole) };
-                if !whole {
-                    let all = edge.grey_list(query).await.map_err(data)?;
-                    let holds = |text: &Option<String>, part: &Option<String>| {
-                        part.as_ref().is_none_or(|part| {
-                            text.as_ref()
-                                .is_some_and(|text| text.to_lowercase().contains(&part.to_lowercase()))
-                        })
-                    };
-                    let found = all
-                        .into_iter()
-                        .filter(|one| holds(&one.reverse_path, &from) && holds(&one.forward_path, &to));
-                    Answer::done(found.take(limit.unwrap_or(GREY_LINES)).collect::<Vec<_>>())
-                } else if spamdb {
-                    let dump = edge.grey_dump(query).await.map_err(data)?;
-                    Answer::done(dump.lines().collect::<Vec<_>>())
-                } else {
-                    Answer::done(edge.grey_list(query).await.map_err(data)?)
-                }
-            }
-            Call::GreyAdd { kind, key } => {
-                edge.grey_add(given(kind, &key)?).await.map_err(data)?;
-                Answer::done(format!("{key} is {}", said(kind)))
-            }
-            Call::GreyDelete { kind, key } => {
-                let asked = Asked { kind: kind.map(kind_of), what: key.clone() };
-                match edge.grey_delete(&asked).await.map_err(data)? {
-                    0 => {
-                        return Err(Failure {
-                            message: format!("nothing of the greylist concerns {key}"),
-                            exit: exit::DATA,
-                        });
-                    }
-                    count => Answer::done(format!("{} deleted", counted(count, "entry", "entries"))),
-                }
-            }
-            Call::GreyImport { rows } => {
-                Answer::done(edge.grey_import(&rows.join("\n")).await.map_err(data)?)
-            }
-            _ => {
-                let delays = edge.delays().await.map_err(data)?;
-                let mut statistics = serde_json::to_value(edge.statistics()).unwrap_or_default();
-                if let Some(fields) = statistics.as_object_mut() {
-                    fields.insert("delays".to_owned(), json!(delays));
-                }
-                Answer::done(statistics)
-            }
         })
     }
 
@@ -266,7 +195,7 @@ impl Answers {
 }
 
 /// The daemon has neither queue nor accounts.
-fn edge_only() -> Failure {
+pub(super) fn edge_only() -> Failure {
     Failure {
         message: "this is the edge alone ([edge] behind = \"foreign\"); messages, domains and accounts are with the mail \
                   server behind it"
@@ -279,145 +208,11 @@ fn unknown_message(id: QueueId) -> Failure {
     Failure { message: format!("no message {id} in the queue"), exit: exit::DATA }
 }
 
-/// Answers a call about records while no daemon runs.
-pub async fn answer_records(place: &Place, call: Call) -> Answer {
-    let opened = place.load().and_then(|config| {
-        if config.edge.behind == Behind::Foreign {
-            return Err(edge_only());
-        }
-        let records = config.state_dir.join("records.db");
-        // Looking must not make a state folder where somebody mistyped its name.
-        if !records.exists() && !matches!(call, Call::DomainAdd { .. }) {
-            return Err(Failure {
-                message: format!(
-                    "nothing is kept in {} yet; name another folder with --state-dir, or begin with \
-                     `mailgate domain add example.org`",
-                    config.state_dir.display()
-                ),
-                exit: exit::DATA,
-            });
-        }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Records::open(&config, &clock)
-    });
-    match opened {
-        Ok(people) => records(&people, call).await,
-        Err(failure) => Answer::Failed(failure),
-    }
-}
-
-async fn records(people: &Records, call: Call) -> Answer {
-    let accounts = &people.accounts;
-    let answered = match call {
-        Call::DomainList => rows(accounts.domains().await),
-        Call::DomainAdd { domain } => {
-            told(accounts.add_domain(&domain).await, || format!("mail for {domain} is received here"))
-        }
-        Call::DomainDelete { domain } => told(accounts.delete_domain(&domain).await, || {
-            format!("mail for {domain} is no longer received here")
-        }),
-        Call::AccountList => rows(accounts.list().await),
-        Call::AccountAdd { address, password, hash, maildir } => match secret(password, hash) {
-            Ok(secret) => told(accounts.add_account(&address, secret, maildir).await, || {
-                format!("account {address} made")
-            }),
-            Err(failure) => Err(failure),
-        },
-        Call::AccountPassword { address, password, hash } => match secret(password, hash) {
-            Ok(secret) => told(accounts.set_password(&address, secret).await, || {
-                format!("{address} has a new password")
-            }),
-            Err(failure) => Err(failure),
-        },
-        Call::AccountDelete { address } => told(accounts.delete_account(&address).await, || {
-            format!("account {address} deleted; its mail stays on disk")
-        }),
-        Call::AccountImport { passwd } => rows(accounts.import_passwd(&passwd).await),
-        Call::AliasList => rows(accounts.aliases().await),
-        Call::AliasAdd { source, targets } => told(accounts.add_alias(&source, &targets).await, || {
-            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
-            format!("{source} leads to {}", targets.join(", "))
-        }),
-        Call::AliasDelete { source } => {
-            told(accounts.delete_alias(&source).await, || format!("alias {source} deleted"))
-        }
-        Call::DkimList => rows(people.signer.keys(None).await),
-        Call::DkimCreate { domain, selector, algorithm } => {
-            dkim_create(people, &domain, &selector, &algorithm).await
-        }
-        Call::DnsRecords { domain } => dns_records(people, &domain).await,
-        other => Err(Failure { message: format!("nobody answers {other:?}"), exit: exit::SOFTWARE }),
-    };
-    answered.unwrap_or_else(Answer::Failed)
-}
-
-async fn dkim_create(people: &Records, domain: &Domain, selector: &str, algorithm: &str) -> Result<Answer> {
-    let algorithm = Algorithm::of(algorithm).ok_or_else(|| Failure {
-        message: format!("found algorithm {algorithm:?}, expected rsa or ed25519"),
-        exit: exit::DATA,
-    })?;
-    expect_local(people, domain).await?;
-    let key = people.signer.create_key(domain, selector, algorithm).await.map_err(data)?;
-    Ok(Answer::done([zone_line(&key.name, &key.record)]))
-}
-
-async fn expect_local(people: &Records, domain: &Domain) -> Result<()> {
-    if people.accounts.is_local(domain).await.map_err(data)? {
-        return Ok(());
-    }
-    Err(Failure {
-        message: format!("{domain} is not local; add it with `mailgate domain add {domain}`"),
-        exit: exit::DATA,
-    })
-}
-
-/// What a domain should publish: MX, SPF, DKIM, DMARC.
-async fn dns_records(people: &Records, domain: &Domain) -> Result<Answer> {
-    expect_local(people, domain).await?;
-    let hostname = people.hostname.as_ref().unwrap_or(domain);
-    let mut lines =
-        vec![format!("{domain}.\tIN MX 10 {hostname}."), zone_line(domain.as_str(), "v=spf1 mx -all")];
-    for key in people.signer.keys(Some(domain)).await.map_err(data)? {
-        lines.push(zone_line(&key.name, &key.record));
-    }
-    lines.push(zone_line(
-        &format!("_dmarc.{domain}"),
-        &format!("v=DMARC1; p=none; rua=mailto:postmaster@{domain}"),
-    ));
-    Ok(Answer::done(lines))
-}
-
-/// A TXT record; strings of one have at most 255 octets (RFC 1035 §3.3).
-fn zone_line(owner: &str, text: &str) -> String {
-    let parts: Vec<String> =
-        text.as_bytes().chunks(255).map(|part| format!("\"{}\"", String::from_utf8_lossy(part))).collect();
-    format!("{owner}.\tIN TXT ( {} )", parts.join(" "))
-}
-
-fn secret(password: Option<String>, hash: Option<String>) -> Result<Secret> {
-    match (password, hash) {
-        (Some(password), None) => Ok(Secret::Password(password)),
-        (None, Some(hash)) => Ok(Secret::Hash(hash)),
-        _ => Err(Failure { message: "expected either a password or a hash".to_owned(), exit: exit::USAGE }),
-    }
-}
-
-fn rows<T: Serialize, E: std::fmt::Display>(found: std::result::Result<T, E>) -> Result<Answer> {
-    found.map(Answer::done).map_err(data)
-}
-
-fn told<E: std::fmt::Display>(
-    done: std::result::Result<(), E>,
-    sentence: impl FnOnce() -> String,
-) -> Result<Answer> {
-    done.map(|()| Answer::done(sentence())).map_err(data)
-}
-
 pub(super) fn data(error: impl std::fmt::Display) -> Failure {
     Failure { message: error.to_string(), exit: exit::DATA }
 }
 
-fn temporary(error: impl std::fmt::Display) -> Failure {
+pub(super) fn temporary(error: impl std::fmt::Display) -> Failure {
     Failure { message: error.to_string(), exit: exit::TEMPORARY }
 }
 
@@ -425,46 +220,6 @@ pub(super) fn name(text: &str) -> Result<TableName> {
     TableName::parse(text).map_err(|message| Failure { message, exit: exit::DATA })
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-fn kind_of(kind: GreyKind) -> Kind {
-    match kind {
-        GreyKind::Grey => Kind::Grey,
-        GreyKind::Passed => Kind::Passed,
-        GreyKind::Trapped => Kind::Trapped,
-        GreyKind::TrapAddress => Kind::TrapAddress,
-    }
-}
-
-fn said(kind: GreyKind) -> &'static str {
-    match kind {
-        GreyKind::Grey => "grey",
-        GreyKind::Passed => "passed",
-        GreyKind::Trapped => "trapped",
-        GreyKind::TrapAddress => "a trap address",
-    }
-}
-
-fn given(kind: GreyKind, key: &str) -> Result<Given> {
-    let network = || {
-        ipnet::IpNet::from_str(key)
-            .or_else(|_| std::net::IpAddr::from_str(key).map(ipnet::IpNet::from))
-            .map_err(|_| Failure {
-                message: format!("found {key:?}, expected an address or a prefix"),
-                exit: exit::DATA,
-            })
-    };
-    match kind {
-        GreyKind::Passed => Ok(Given::Passed { network: network()?, lasts: None }),
-        GreyKind::Trapped => Ok(Given::Trapped { network: network()?, lasts: None }),
-        GreyKind::TrapAddress => Ok(Given::TrapAddress { address: key.to_owned() }),
-        GreyKind::Grey => Err(Failure {
-            message:
-                "a grey tuple comes into being by an attempt; add --kind passed, trapped or trap-address"
-                    .to_owned(),
-            exit: exit::USAGE,
-        }),
-    }
 }
