@@ -59,7 +59,7 @@ impl Bird {
         let mut command = Command::new(program);
         command.arg("-f").arg("-c").arg(&file).arg("-s").arg(&socket).arg("-P").arg(folder.join("bird.pid"));
         let mut running = namespace.start(command, &folder.join("bird.log"))?;
-        until("BIRD's control socket", Duration::from_secs(10), || {
+        until("BIRD's control socket", Duration::from_secs(30), || {
             (socket.exists() || running.ended().is_some()).then_some(())
         })?;
         anyhow::ensure!(running.ended().is_none(), "BIRD ended: {}", running.log());
@@ -98,7 +98,7 @@ impl Bird {
     fn ask(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(find("birdc").ok_or_else(|| anyhow!("birdc is not installed"))?);
         command.arg("-s").arg(&self.socket).args(words);
-        crate::run(command, Duration::from_secs(10))?.success().with_context(|| format!("birdc {words:?}"))
+        crate::run(command, Duration::from_secs(30))?.success().with_context(|| format!("birdc {words:?}"))
     }
 }
 
@@ -147,6 +147,6 @@ mod tests {
         fs::write(file.path(), configuration(session, &routes).unwrap()).unwrap();
         let mut command = Command::new(program);
         command.arg("-p").arg("-c").arg(file.path());
-        crate::run(command, Duration::from_secs(10)).unwrap().success().unwrap();
+        crate::run(command, Duration::from_secs(30)).unwrap().success().unwrap();
     }
 }

@@ -115,7 +115,7 @@ impl Namespace {
     pub fn ip(&self, words: &str) -> Result<String> {
         let mut command = Command::new("ip");
         command.args(words.split_whitespace());
-        self.run(command, Duration::from_secs(10))?.success().with_context(|| format!("ip {words}"))
+        self.run(command, Duration::from_secs(30))?.success().with_context(|| format!("ip {words}"))
     }
 }
 
@@ -275,6 +275,6 @@ mod tests {
         let mut child = namespace.start(command, &folder.path().join("log")).unwrap();
         assert!(child.ended().is_none());
         drop(namespace);
-        crate::until("the child to be killed", Duration::from_secs(5), || child.ended()).unwrap();
+        crate::until("the child to be killed", Duration::from_secs(30), || child.ended()).unwrap();
     }
 }

@@ -121,7 +121,7 @@ async fn build(
         accounts.add_account(&address, Secret::Password("secret".into()), None).await.unwrap();
     }
     let resolver =
-        Resolver::new(&ResolverConfig { servers: vec![dns], timeout: Span::from_secs(2) }).unwrap();
+        Resolver::new(&ResolverConfig { servers: vec![dns], timeout: Span::from_secs(20) }).unwrap();
     let tls = Tls::open(&TlsConfig::default(), folder, &hostname).unwrap();
     let spool = Spool::open(folder.join("spool"), Arc::clone(&time)).unwrap();
     let greylist = Greylist::memory(Arc::clone(&time)).await.unwrap();

@@ -19,7 +19,7 @@ const fn node(label: &'static str, last: u8) -> Node {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const IMAPS: u16 = 993;
 
 /// The limits of the seed's pf.conf for people who read mail.

@@ -20,7 +20,7 @@ const fn node(label: &'static str, last: u8) -> Node {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 const FEED: (Ipv4Addr, u16) = (HUB.v4, 8080);
 
 /// A server of one list in the hub: answers 304 to who knows the list already.

@@ -10,7 +10,7 @@ use mailgate_tests::{Namespace, until};
 use crate::station::{config, missing, namespace, open, pins, ways};
 
 /// The daemon hears of a change at once; a busy machine takes its time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Opens the filter inside, its watch included.
 fn inside(namespace: &Namespace, config: Config) -> mailgate_packet::xdp::Xdp {

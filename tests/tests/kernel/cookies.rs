@@ -14,7 +14,7 @@ use mailgate_tests::{Namespace, Network};
 use crate::station::{config, missing, open};
 use crate::wire::{EVIL, GOOD, HUB, MX};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn cookies(of: &Namespace) -> SynCookies {
     of.within(|| Ok(SynCookies::read())).unwrap()

@@ -13,7 +13,7 @@ use mailgate_tests::until;
 
 use crate::station::missing;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 fn uncapped() -> Answers {
     Answers { replies_per_source: 1_000_000, replies: 1_000_000, ..Answers::default() }

@@ -24,7 +24,7 @@ use crate::flood;
 use crate::station::{config, entry, missing, name, open, tables};
 use crate::wire::{EVIL, GOOD, HUB, MX, connect};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 const PORT: u16 = 993;
 
 /// Fifty at once, fifty in five seconds, as the seed's pf.conf has it for IMAP.

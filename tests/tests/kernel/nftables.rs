@@ -237,7 +237,7 @@ fn whole_tables_are_swapped_without_a_packet_that_passes() {
     }
     filter.detach().unwrap();
     sender.go_on();
-    until("the listed source to be heard", Duration::from_secs(5), || (received(&at).1 > 0).then_some(()))
+    until("the listed source to be heard", Duration::from_secs(30), || (received(&at).1 > 0).then_some(()))
         .unwrap();
 }
 

@@ -14,7 +14,7 @@ use mailgate_tests::{Namespace, until};
 
 use crate::station::missing;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Stations of the second cable: whoever is at its other end is told, nobody has to be asked.
 const HERE: &str = "02:00:00:00:01:01";
 const THERE: &str = "02:00:00:00:01:02";

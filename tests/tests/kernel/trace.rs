@@ -11,7 +11,7 @@ use mailgate_tests::{Daemon, Network, until};
 use crate::station::{config, missing, open, tables};
 use crate::wire::{EVIL, GOOD, HUB, MX, connect};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn dropped_packets_are_traced_by_address_and_written_for_tshark() {

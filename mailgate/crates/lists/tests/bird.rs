@@ -122,7 +122,7 @@ fn bird_is_installed() -> bool {
 }
 
 #[tokio::test]
-async fn communities_fill_tables_and_a_withdrawal_is_there_within_a_second() {
+async fn communities_fill_tables_and_a_withdrawal_is_there_soon() {
     if !bird_is_installed() {
         return;
     }

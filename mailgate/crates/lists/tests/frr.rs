@@ -143,7 +143,7 @@ fn frr_is_installed() -> bool {
 const BOTH: [&str; 2] = ["block 192.0.2.1/32", "block 2001:db8:1::/48"];
 
 #[tokio::test]
-async fn communities_fill_tables_and_a_withdrawal_is_there_within_a_second() {
+async fn communities_fill_tables_and_a_withdrawal_is_there_soon() {
     if !frr_is_installed() {
         return;
     }

@@ -104,7 +104,7 @@ communities = {{ "65066:666" = "block", "65066:42" = "bypass" }}
 }
 
 #[tokio::test]
-async fn communities_fill_tables_and_a_withdrawal_is_there_within_a_second() {
+async fn communities_fill_tables_and_a_withdrawal_is_there_soon() {
     if !is_installed("gobgpd", "gobgpd") {
         return;
     }

@@ -18,10 +18,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Longer than anything here takes; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How soon a change of a feed has to be at the edge.
-pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// How soon a change of a feed has to be at the edge, on a machine that does other things too; alone it is milliseconds.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Whether a program is there; says so when it is not.
 pub(crate) fn is_installed(program: &str, package: &str) -> bool {

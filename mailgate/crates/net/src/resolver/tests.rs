@@ -88,8 +88,13 @@ async fn server() -> SocketAddr {
     address
 }
 
+/// How long a question may take: longer than a busy machine needs to answer itself.
+const TIMEOUT: Span = Span::from_secs(10);
+/// Time for everything but waiting, on a machine that is busy; with it still less than for two questions.
+const BUSY: Duration = Duration::from_secs(9);
+
 async fn resolver() -> Resolver {
-    Resolver::new(&ResolverConfig { servers: vec![server().await], timeout: Span::from_secs(2) }).unwrap()
+    Resolver::new(&ResolverConfig { servers: vec![server().await], timeout: TIMEOUT }).unwrap()
 }
 
 fn domain(text: &str) -> Domain {
@@ -128,7 +133,7 @@ async fn silence_is_temporary_and_bounded() {
     let begun = Instant::now();
     let error = resolver().await.mx(&domain("silent.test")).await.unwrap_err();
     assert_eq!(error.permanence(), Permanence::Transient, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(4));
+    assert!(begun.elapsed() < TIMEOUT.duration() + BUSY, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -136,7 +141,7 @@ async fn a_reverse_name_of_a_silent_host_takes_no_longer_than_one_question() {
     let begun = Instant::now();
     let error = resolver().await.rdns("192.0.2.4".parse().unwrap()).await.unwrap_err();
     assert_eq!(error.permanence(), Permanence::Transient, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < TIMEOUT.duration() + BUSY, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

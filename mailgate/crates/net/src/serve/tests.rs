@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 
 const MANY: Limits = Limits { total: 100, per_source: 100 };
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn loopback() -> TcpListener {
     listen("127.0.0.1:0".parse().unwrap()).unwrap()

@@ -167,7 +167,7 @@ fn station(state_dir: &std::path::Path, now: i64) -> Station {
 
 impl Station {
     async fn next(&mut self) -> Done {
-        tokio::time::timeout(Duration::from_secs(10), self.done.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(60), self.done.recv()).await.unwrap().unwrap()
     }
 }
 
@@ -230,7 +230,7 @@ async fn later_stays_are_longer_and_a_restart_knows_that() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), written).await.expect("written down");
+        tokio::time::timeout(Duration::from_secs(60), written).await.expect("written down");
         station.clock.advance(Duration::from_secs(1));
         station.shutdown.cancel();
         drop(station.overload);

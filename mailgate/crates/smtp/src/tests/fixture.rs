@@ -60,7 +60,7 @@ pub(super) async fn place_with(change: impl FnOnce(&mut Config)) -> Place {
     let example = Domain::parse("example.org").unwrap();
     let key = signer.create_key(&example, "k1", Algorithm::Ed25519).await.unwrap();
     let servers = vec![dns((key.name.trim_end_matches('.').to_owned(), key.record)).await];
-    let resolver = Resolver::new(&ResolverConfig { servers, timeout: Span::from_secs(2) }).unwrap();
+    let resolver = Resolver::new(&ResolverConfig { servers, timeout: Span::from_secs(20) }).unwrap();
     let tls = Tls::open(&TlsConfig::default(), folder.path(), &hostname).unwrap();
     let spool = Spool::open(folder.path().join("spool"), Arc::new(clock.clone())).unwrap();
     let shutdown = CancellationToken::new();
