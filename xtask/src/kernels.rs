@@ -121,27 +121,18 @@ fn on(series: &Series, common: &mut Common) -> Outcome {
 }
 
 fn played(kernel: &Kernel, common: &mut Common) -> Result<Result<Vec<Case>, String>> {
-    let mut why = "there is no /dev/kvm".to_owned();
-    let engines = match common.engine {
-        Some(known) => vec![known],
-        None if Path::new("/dev/kvm").exists() => vec![Engine::Kvm, Engine::Translation],
-        None => vec![Engine::Translation],
-    };
+    let (engines, mut why) = engines(common.engine);
     let (daemon, folder) = (shell::target().join("debug/mailgate"), shell::root().join("tests"));
     for engine in engines {
         if engine == Engine::Translation && common.engine.is_none() {
             println!("kernels: without KVM ({why}); qemu translates every instruction, which is slow");
         }
-        let Common { busybox, binary, which, .. } = &*common;
-        let (tests, later): (Vec<String>, Vec<String>) =
-            common.tests.iter().cloned().partition(|name| is_soon_done(name, *which, engine));
+        let Common { busybox, binary, tests, which, .. } = &*common;
         let limit = which.limit();
-        let plan =
-            Plan { kernel, busybox, binary, daemon: &daemon, folder: &folder, tests: &tests, limit, engine };
+        let plan = Plan { kernel, busybox, binary, daemon: &daemon, folder: &folder, tests, limit, engine };
         match machine::play(&plan, &mut tell)? {
-            Played::Ran(mut cases) => {
+            Played::Ran(cases) => {
                 common.engine = Some(engine);
-                cases.extend(later.into_iter().map(left_out));
                 return Ok(Ok(cases));
             }
             Played::NoMachine(reason) => why = reason,
@@ -150,19 +141,21 @@ fn played(kernel: &Kernel, common: &mut Common) -> Result<Result<Vec<Case>, Stri
     Ok(Err(why))
 }
 
-/// Modules whose tests give packets to the programs and wait for little: what is run beside all other tests where every
-/// instruction is translated. The others race with the clock or load the programs many times.
-const SHORT: &[&str] = &["answers::", "cookies::", "packets::"];
+/// Where the kernel has KVM over page tables alone (PVM): on hosts without hardware for it, such as virtual machines.
+const KVM_WITHOUT_HARDWARE: &str = "/sys/module/kvm_pvm";
 
-fn is_soon_done(test: &str, which: Which, engine: Engine) -> bool {
-    which == Which::All || engine == Engine::Kvm || SHORT.iter().any(|module| test.starts_with(module))
-}
-
-/// A test that was not tried because it would take too long.
-fn left_out(name: String) -> Case {
-    let reason =
-        "not by translation of instructions (no KVM); `cargo xtask test --kernels` runs it".to_owned();
-    Case { name, ended: Ended::Skipped(reason), took: Duration::ZERO }
+/// What to try, in this order, and why it is not KVM if it is not.
+fn engines(known: Option<Engine>) -> (Vec<Engine>, String) {
+    if let Some(known) = known {
+        (vec![known], String::new())
+    } else if !Path::new("/dev/kvm").exists() {
+        (vec![Engine::Translation], "there is no /dev/kvm".to_owned())
+    } else if Path::new(KVM_WITHOUT_HARDWARE).exists() {
+        let reason = "that of this host, kvm_pvm, runs only kernels built as its guests, which Debian's are not";
+        (vec![Engine::Translation], reason.to_owned())
+    } else {
+        (vec![Engine::Kvm, Engine::Translation], String::new())
+    }
 }
 
 /// Each test is told as it ends, and what it said when it did not pass.

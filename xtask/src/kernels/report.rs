@@ -35,8 +35,10 @@ pub(crate) struct Report {
     /// The machine was stopped because it was slow; what it did not come to was not tried.
     pub(crate) is_out_of_time: bool,
     pub(crate) cases: Vec<Case>,
-    /// The test that runs, and what was said since it began.
-    running: Option<(String, String)>,
+    /// The tests that run.
+    running: Vec<String>,
+    /// What the test that ends now has said.
+    said: String,
 }
 
 impl Report {
@@ -46,9 +48,11 @@ impl Report {
         let words: Vec<&str> = line.split(' ').collect();
         match words.as_slice() {
             ["=up", release] => self.up = Some((*release).to_owned()),
-            ["=start", name] => self.running = Some(((*name).to_owned(), String::new())),
+            ["=start", name] => self.running.push((*name).to_owned()),
+            ["=said", _] => self.said.clear(),
             ["=end", name, status, begun, ended] => {
-                let (_, said) = self.running.take().unwrap_or_default();
+                self.running.retain(|running| running != name);
+                let said = std::mem::take(&mut self.said);
                 let seconds = |word: &str| word.parse::<f64>().unwrap_or_default();
                 let took = Duration::try_from_secs_f64(seconds(ended) - seconds(begun)).unwrap_or_default();
                 self.cases.push(Case { name: (*name).to_owned(), ended: ending(status, &said), took });
@@ -56,10 +60,8 @@ impl Report {
             }
             ["=done"] => self.is_done = true,
             _ => {
-                if let Some((_, said)) = &mut self.running {
-                    said.push_str(line);
-                    said.push('\n');
-                }
+                self.said.push_str(line);
+                self.said.push('\n');
             }
         }
         None
@@ -67,14 +69,12 @@ impl Report {
 
     /// Ends the report: every test of `wanted` that is not in it failed, for this reason; or was skipped, if time was up.
     pub(crate) fn finish(mut self, wanted: &[String], why: &str) -> Vec<Case> {
-        let (running, said) = self.running.take().unwrap_or_default();
         for name in wanted {
             if self.cases.iter().any(|case| case.name == *name) {
                 continue;
             }
-            let text = if *name == running { format!("{said}{why}") } else { why.to_owned() };
-            let ended =
-                if self.is_out_of_time { Ended::Skipped(why.to_owned()) } else { Ended::Failed(text) };
+            let text = if self.running.contains(name) { format!("{why}, and this was running") } else { why.to_owned() };
+            let ended = if self.is_out_of_time { Ended::Skipped(text) } else { Ended::Failed(text) };
             self.cases.push(Case { name: name.clone(), ended, took: Duration::ZERO });
         }
         self.cases
@@ -99,8 +99,10 @@ mod tests {
     #[test]
     fn a_report_that_breaks_off_leaves_failures_behind_not_silence() {
         let mut report = Report::default();
-        let lines = "=up 6.1.0\n=start a::one\nrunning 1 test\n=end a::one 0 10.10 12.60\r\n=start two\n\nskipped: no veth\n\
-                     =end two 0 1 1\n=start three\npanicked\n=end three 101 1 2\n=start four\nlast words";
+        // Two at a time: what one said stands between `=said` and its end.
+        let lines = "=up 6.1.0\n=start a::one\n=start two\n=said a::one\nrunning 1 test\n=end a::one 0 10.10 12.60\r\n\
+                     =start three\n=said two\n\nskipped: no veth\n=end two 0 1 1\n=start four\n=said three\npanicked\n\
+                     =end three 101 1 2\n=said four\nlast words";
         for line in lines.lines() {
             report.line(line);
         }
@@ -112,7 +114,7 @@ mod tests {
         assert_eq!(cases.first().map(|case| case.took), Some(Duration::from_millis(2500)));
         assert_eq!(ended.get(1), Some(&&Ended::Skipped("no veth".into())));
         assert_eq!(ended.get(2), Some(&&Ended::Failed("panicked\n".into())));
-        assert_eq!(ended.get(3), Some(&&Ended::Failed("last words\nthe machine ended".into())));
+        assert_eq!(ended.get(3), Some(&&Ended::Failed("the machine ended, and this was running".into())));
         assert_eq!(ended.get(4), Some(&&Ended::Failed("the machine ended".into())));
         assert_eq!(cases.len(), 5);
     }
