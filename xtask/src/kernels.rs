@@ -21,7 +21,7 @@ pub(crate) use report::{Case, Ended};
 /// Which kernels.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
-    /// The oldest one, beside all other tests: within a limit of time.
+    /// The oldest one, after all other tests: within a limit of time.
     Oldest,
     /// Every one that is promised, or those that are named, to the end.
     All,
@@ -151,7 +151,8 @@ fn engines(known: Option<Engine>) -> (Vec<Engine>, String) {
     } else if !Path::new("/dev/kvm").exists() {
         (vec![Engine::Translation], "there is no /dev/kvm".to_owned())
     } else if Path::new(KVM_WITHOUT_HARDWARE).exists() {
-        let reason = "that of this host, kvm_pvm, runs only kernels built as its guests, which Debian's are not";
+        let reason =
+            "that of this host, kvm_pvm, runs only kernels built as its guests, which Debian's are not";
         (vec![Engine::Translation], reason.to_owned())
     } else {
         (vec![Engine::Kvm, Engine::Translation], String::new())
@@ -193,7 +194,10 @@ fn binary(kernel: &build::Kernel, which: Which) -> Result<PathBuf> {
     found.context("cargo names no test binary `kernel`")
 }
 
-/// The names of the tests of a binary that contain one of the words.
+/// Modules whose tests take longest: they begin first, so that no processor waits for the last one alone.
+const LONG: &[&str] = &["upgrade::", "host_mode::", "gone::", "swaps::", "verbs::", "limits::"];
+
+/// The names of the tests of a binary that contain one of the words, in the order in which they are to begin.
 fn listed(binary: &Path, words: &[String]) -> Result<Vec<String>> {
     let program = binary.to_str().context("a path that is no text")?;
     let told =
@@ -201,7 +205,8 @@ fn listed(binary: &Path, words: &[String]) -> Result<Vec<String>> {
     let names = told.lines().filter_map(|line| line.strip_suffix(": test"));
     let wanted =
         names.filter(|name| words.is_empty() || words.iter().any(|word| name.contains(word.as_str())));
-    let tests: Vec<String> = wanted.map(str::to_owned).collect();
+    let mut tests: Vec<String> = wanted.map(str::to_owned).collect();
+    tests.sort_by_key(|name| !LONG.iter().any(|module| name.starts_with(module)));
     ensure!(!tests.is_empty(), "no test of the kernel has such a name");
     Ok(tests)
 }

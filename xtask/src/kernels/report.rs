@@ -73,7 +73,11 @@ impl Report {
             if self.cases.iter().any(|case| case.name == *name) {
                 continue;
             }
-            let text = if self.running.contains(name) { format!("{why}, and this was running") } else { why.to_owned() };
+            let text = if self.running.contains(name) {
+                format!("{why}, and this was running")
+            } else {
+                why.to_owned()
+            };
             let ended = if self.is_out_of_time { Ended::Skipped(text) } else { Ended::Failed(text) };
             self.cases.push(Case { name: name.clone(), ended, took: Duration::ZERO });
         }
