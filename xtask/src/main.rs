@@ -14,6 +14,7 @@ mod bench_kernel;
 mod bench_tarpit;
 mod build;
 mod ebpf;
+mod fuzz;
 mod kernels;
 mod lab;
 mod layers;
@@ -37,6 +38,7 @@ usage: cargo xtask <command>
   test --kernels [WORD]   the tests of the kernel filter on Debian's 6.1 and 6.12, in virtual machines
   tidy             formatting, clippy, line budgets, layers, words
   bench NAME       measure; without a name: list the benches
+  fuzz [TARGET] [--seconds N]   the grammars against libFuzzer, a minute each; needs nightly and cargo-fuzz
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         "test" => test::run(&arguments),
         "tidy" => tidy::run(),
         "bench" => bench::run(&arguments),
+        "fuzz" => fuzz::run(&arguments),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
