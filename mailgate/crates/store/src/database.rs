@@ -13,7 +13,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::{Semaphore, oneshot};
 
-use self::writer::{Finish, Job};
+use self::writer::{Finish, Job, Shared};
 use crate::Error;
 
 /// How long a statement waits for a lock held by another process. Longer than any checkpoint we make.
@@ -54,7 +54,7 @@ struct Inner {
     path: PathBuf,
     jobs: Option<mpsc::Sender<Job>>,
     waiting: Arc<Semaphore>,
-    commits: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// `None` in memory: there reads go through the writer's connection, the only one that sees the data.
     readers: Option<Readers>,
     thread: Option<JoinHandle<()>>,
@@ -112,18 +112,18 @@ impl Database {
 
     fn start(path: PathBuf, connection: Connection, readers: Option<Readers>) -> Result<Self, Error> {
         let (jobs, incoming) = mpsc::channel();
-        let commits = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(Shared::default());
         let name =
             path.file_stem().map_or_else(|| "store".into(), |stem| stem.to_string_lossy().into_owned());
         let thread = std::thread::Builder::new().name(format!("db-{name}")).spawn({
-            let commits = Arc::clone(&commits);
-            move || writer::run(connection, &incoming, &commits)
+            let shared = Arc::clone(&shared);
+            move || writer::run(connection, &incoming, &shared)
         })?;
         Ok(Self(Arc::new(Inner {
             path,
             jobs: Some(jobs),
             waiting: Arc::new(Semaphore::new(WAITING_LIMIT)),
-            commits,
+            shared,
             readers,
             thread: Some(thread),
         })))
@@ -147,7 +147,13 @@ impl Database {
     /// Groups committed since it was opened; with [`Durability::Full`] each cost one fsync.
     #[must_use]
     pub fn commits(&self) -> u64 {
-        self.0.commits.load(Ordering::Relaxed)
+        self.0.shared.commits.load(Ordering::Relaxed)
+    }
+
+    /// Before its next group the writer writes the log back and begins it anew, unless somebody reads for too long. Who writes
+    /// back beside a writer that is never idle cannot do that: by the time it is done, there is more.
+    pub(crate) fn begin_log_anew(&self) {
+        self.0.shared.begin_log_anew.store(true, Ordering::Relaxed);
     }
 
     /// Changes the database and returns once the change is durable (see [`Durability`]). `change` runs on the writer's

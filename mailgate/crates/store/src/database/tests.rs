@@ -191,6 +191,40 @@ async fn parallel_changes_share_transactions() {
     assert!(database.commits() < 150, "200 changes took {} transactions", database.commits());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_writer_that_is_never_idle_begins_anew_when_asked() {
+    let (dir, database) = file();
+    let log = dir.path().join("words.db-wal");
+    let size = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    // As the greylist does: the writer by itself writes nothing back.
+    database.write(|db| Ok(db.pragma_update(None, "wal_autocheckpoint", 0)?)).await.unwrap();
+    let mut written = 0;
+    let mut write = async |count: usize| {
+        for _ in 0..count {
+            written += 1;
+            database.write(insert(format!("{written:0>60000}"))).await.unwrap();
+        }
+    };
+    write(30).await;
+    let grown = size();
+    assert!(grown > 3_000_000, "{grown}");
+    // Somebody reads what was there before: the writer goes on, and the log stays.
+    let reader = database.connection().unwrap().unwrap();
+    let reading = reader.unchecked_transaction().unwrap();
+    let count = |db: &Connection| db.query_row("SELECT count(*) FROM word", [], |row| row.get::<_, i64>(0));
+    assert_eq!(count(&reading).unwrap(), 30);
+    write(1).await;
+    database.begin_log_anew();
+    write(1).await;
+    assert!(size() > grown);
+    assert_eq!(count(&reading).unwrap(), 30);
+    drop(reading);
+    database.begin_log_anew();
+    write(1).await;
+    assert!(size() < 300_000, "{}", size());
+    assert_eq!(count(&reader).unwrap(), 33);
+}
+
 #[tokio::test]
 async fn changes_given_before_the_last_handle_is_dropped_are_made() {
     let (dir, database) = file();

@@ -1,12 +1,13 @@
 //! The thread that makes all changes of one database, in groups.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::BUSY_TIMEOUT;
 use crate::Error;
 
 /// Tells the caller how it ended; `Some` is why the group was lost.
@@ -20,8 +21,20 @@ const GROUP_LIMIT: usize = 256;
 /// of full size and recovery has nothing to do.
 const IDLE: Duration = Duration::from_secs(5);
 
+/// How long the writer, and everybody with it, waits for those who read before it gives up beginning the log anew.
+const READERS_PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the handles know of the writer, and ask of it.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Groups committed.
+    pub(super) commits: AtomicU64,
+    /// The log is to be written back and begun anew before the next group.
+    pub(super) begin_log_anew: AtomicBool,
+}
+
 /// Works until every handle is gone.
-pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, commits: &AtomicU64) {
+pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, shared: &Shared) {
     let mut dirty = false;
     loop {
         let first = match jobs.recv_timeout(IDLE) {
@@ -35,13 +48,16 @@ pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, commits: &At
             Err(RecvTimeoutError::Disconnected) => return,
         };
         dirty = true;
+        if shared.begin_log_anew.swap(false, Ordering::Relaxed) {
+            begin_log_anew(&connection);
+        }
         let mut group = vec![first];
         while group.len() < GROUP_LIMIT
             && let Ok(job) = jobs.try_recv()
         {
             group.push(job);
         }
-        commit_group(&mut connection, group, commits);
+        commit_group(&mut connection, group, &shared.commits);
     }
 }
 
@@ -49,6 +65,16 @@ pub(super) fn run(mut connection: Connection, jobs: &Receiver<Job>, commits: &At
 fn checkpoint(connection: &Connection) {
     if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
         tracing::debug!(target: "store", event = "checkpoint", result = "deferred", reason = %error);
+    }
+}
+
+/// With less patience than a commit has: whoever asked for it asks again.
+fn begin_log_anew(connection: &Connection) {
+    if connection.busy_timeout(READERS_PATIENCE).is_ok() {
+        checkpoint(connection);
+    }
+    if let Err(error) = connection.busy_timeout(BUSY_TIMEOUT) {
+        tracing::warn!(target: "store", event = "checkpoint", result = "failed", reason = %error);
     }
 }
 

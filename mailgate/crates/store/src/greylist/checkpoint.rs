@@ -16,11 +16,9 @@ const LOOK: Duration = Duration::from_millis(200);
 const LARGE: u64 = 8 * 1024 * 1024;
 /// And when so many groups were committed since the last time: its file stays large once it was.
 const COMMITS: u64 = 32;
-/// A log that is larger though it was just written back has been written to all the time; then the writer has to wait
-/// for the rest, so that the log begins anew. By now little is left to write.
+/// A log that is larger though it was just written back has been written to all the time; then the writer itself writes back
+/// the rest, so that the log begins anew. By now little is left to write.
 const TOO_LARGE: u64 = 64 * 1024 * 1024;
-/// How long that may wait for somebody who reads; the writer waits with it.
-const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The thread; it ends with this value.
 pub(super) struct Aside {
@@ -38,7 +36,6 @@ impl Aside {
         // Of the writer's connection.
         database.write(|transaction| Ok(transaction.pragma_update(None, "wal_autocheckpoint", 0)?)).await?;
         connection.pragma_update(None, "query_only", false)?;
-        connection.busy_timeout(PATIENCE)?;
         let (end, ended) = channel();
         let mut log = database.path().as_os_str().to_owned();
         log.push("-wal");
@@ -70,19 +67,17 @@ fn run(database: &Database, connection: &Connection, log: &Path, ended: &Receive
             continue;
         }
         before = commits;
-        if write_back(connection, "PASSIVE") > 0 && size() > TOO_LARGE {
-            write_back(connection, "TRUNCATE");
+        write_back(connection);
+        if size() > TOO_LARGE {
+            database.begin_log_anew();
         }
     }
 }
 
-/// Pages that are still in the log only. Failure is harmless: it is tried again.
-fn write_back(connection: &Connection, how: &str) -> i64 {
-    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |row| {
-        Ok(row.get::<_, i64>(1)?.saturating_sub(row.get::<_, i64>(2)?))
-    });
-    done.unwrap_or_else(|error| {
+/// Failure is harmless: it is tried again. What SQLite says of the rest is of no use: it does not count what was written
+/// meanwhile.
+fn write_back(connection: &Connection) {
+    if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
         tracing::debug!(target: "store", event = "checkpoint", result = "deferred", reason = %error);
-        0
-    })
+    }
 }
