@@ -31,12 +31,12 @@ pub mod header {
     /// Version of the layout; anything else is an empty generation.
     pub const MAGIC_WORD: u32 = 0;
     /// Value of [`MAGIC_WORD`]: "mailgate", with the version in the last byte.
-    pub const MAGIC: u64 = 0x6d61_696c_6761_7402;
+    pub const MAGIC: u64 = 0x6d61_696c_6761_7403;
     /// Number of the generation.
     pub const GENERATION: u32 = 1;
     /// Secret of the hash, so that a feed cannot aim at one bucket.
     pub const SEED: u32 = 2;
-    /// First line of buckets (low half); number of buckets minus one (high half).
+    /// First line of buckets (low half). High half: IPv4: number of rows; IPv6: number of buckets minus one.
     pub const BUCKETS: u32 = 3;
     /// First word of classes (low half) and room for classes (high half).
     pub const CLASSES: u32 = 4;
@@ -52,6 +52,8 @@ pub mod header {
     pub const POLICY: u32 = 8;
     /// IPv6: first page of the gate (low half), pages of it minus one (high half).
     pub const GATE: u32 = 12;
+    /// IPv4: how far a key is moved up in its slot.
+    pub const KEY_SHIFT: u32 = 12;
     /// Words of the header.
     pub const WORDS: u32 = 16;
 }

@@ -37,9 +37,9 @@ pub use frame::Frame;
 pub use judge::{Act, Ruling, WayBack, World, judge, judge_frame, unread};
 pub use layout::{CHUNK_WORDS, CHUNKS, Geometry, Line, Lines, header, is_generation, table_set};
 pub use lookup4::{
-    BUCKET_BITS_MAX, BUCKET_BITS_MIN, BUCKET_WORDS, BUCKETS_PER_LINE, BY_SLOT, Buckets4, CHOICES, GATE_BASE,
-    GATE_LINES, Key4, Kind4, L1_BASE, L1_LINES, LINE_WORDS, OPEN_BASE, SPILLED, STASH_WORD, STASH_WORDS,
-    find4, gate4_place, l1_place, lookup4,
+    BUCKET_WORDS, BY_SLOT, Buckets4, CHOICES, GATE_BASE, GATE_LINES, Homes, Key4, Kind4, L1_BASE, L1_LINES,
+    LINE_WORDS, OPEN_BASE, ROWS_MAX, ROWS_MIN, ROWS_PER_LINE, SPILLED, STASH_WORD, STASH_WORDS, find4,
+    gate4_place, l1_place, lookup4,
 };
 pub use lookup6::{
     ENTRIES_PER_PAGE, Entry6, GATED_FROM, Key6, LENGTH_STEP, PAGE_WORDS, STASH_PAGE, buckets6, find6,

@@ -1,10 +1,11 @@
 //! IPv4: a gate of one bit for each /24, slots of four bytes for hosts, a nibble for each /24.
 //!
 //! A set bit of the gate says that something of its /24 is held, so that most strangers cost one line of cache of
-//! 2 MiB in all. Hosts stand in *buckets* of eight slots, half a line of cache. A keyed permutation of the address
-//! gives the bucket; what it does not give stands in the slot, so that a match is exact though a slot has only 32
-//! bits. Nearly all hosts stand in their first bucket: a hit costs the gate's line and one more. The nibble tells the
-//! class of a /24 as a whole.
+//! 2 MiB in all. Hosts stand in *buckets* of eight slots, two to a *row*, which is a line of cache. A keyed permutation
+//! of the address gives row and bucket; what they do not give stands in the slot, so that a match is exact though a slot
+//! has only 32 bits. There are as many rows as the hosts need, not a power of two of them: what is looked up at random is
+//! as near as memory of its size can be. Nearly all hosts stand in their first row: a hit costs the gate's line and one
+//! more. The nibble tells the class of a /24 as a whole.
 
 use crate::layout::{Geometry, Line, Lines, header, table_set};
 
@@ -29,12 +30,12 @@ pub const BY_SLOT: u32 = 15;
 
 /// Words of a bucket: two slots in each.
 pub const BUCKET_WORDS: u32 = 4;
-/// Buckets of a line, as a power of two.
-pub const BUCKETS_PER_LINE: u32 = 7;
-/// Fewest bits of a bucket's number; the fewer, the more bits of a slot go to the key.
-pub const BUCKET_BITS_MIN: u32 = 13;
+/// Rows of a line, as a power of two.
+pub const ROWS_PER_LINE: u32 = 6;
+/// Fewest rows; the fewer, the more bits of a slot go to the key.
+pub const ROWS_MIN: u32 = 1 << 12;
 /// Most of them: 2 GiB.
-pub const BUCKET_BITS_MAX: u32 = 26;
+pub const ROWS_MAX: u32 = 1 << 25;
 /// In the first word of a bucket: a key of this bucket stands in another one.
 pub const SPILLED: u64 = 1 << 31;
 /// Buckets a key may stand in.
@@ -58,30 +59,50 @@ pub enum Kind4 {
 pub struct Buckets4 {
     /// First line.
     pub base: u32,
-    /// Number of buckets minus one: that of [`BUCKET_BITS_MIN`] to [`BUCKET_BITS_MAX`] bits.
-    pub mask: u32,
+    /// Number of rows, [`ROWS_MIN`] to [`ROWS_MAX`].
+    pub rows: u32,
+    /// How far the key is moved up in a slot; it follows from the rows, see [`Buckets4::shift_for`].
+    pub shift: u32,
     /// Two factors; both are odd.
     pub seed: u64,
 }
 
 /// A key, ready to be looked for.
 ///
-/// A slot is, from its top bit: one bit for [`SPILLED`], what the bucket's number leaves of the permuted address,
-/// the class plus one, the kind, the number of the choice (of [`CHOICES`]). A slot of class field 0 is free.
+/// A slot is, from its top bit: one bit for [`SPILLED`], what row and bucket leave of the permuted address, the class
+/// plus one, the kind, the number of the choice (of [`CHOICES`]). A slot of class field 0 is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key4 {
     /// The slot of this key at its first choice, class field 0.
     slot: u32,
-    home: u32,
-    step: u32,
+    /// Its first bucket.
+    first: u32,
     /// Bits of a slot that are no key.
     class_field: u32,
     /// As a word of the stash, class 0.
     stash: u64,
 }
 
+/// The buckets a key may stand in: two of a row, then two of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Homes {
+    first: u32,
+    other: u32,
+}
+
+impl Homes {
+    /// The bucket of choice `n`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn bucket(self, n: u32) -> u32 {
+        (if n < 2 { self.first } else { self.other }) ^ (n & 1)
+    }
+}
+
 /// Bits of a slot below the class field: kind and choice.
 const CLASS_SHIFT: u32 = 3;
+/// All bits of a slot but [`SPILLED`].
+const SLOT: u32 = 0x7fff_ffff;
 
 impl Buckets4 {
     /// From the first line of a generation.
@@ -89,14 +110,24 @@ impl Buckets4 {
     #[inline(always)]
     pub fn of<L: Line>(first: L) -> Self {
         let place = Geometry::unpack(first.word(header::BUCKETS));
-        Self { base: place.base, mask: place.extent, seed: first.word(header::SEED) }
+        let shift = first.word(header::KEY_SHIFT) as u32 & 31;
+        Self { base: place.base, rows: place.extent, shift, seed: first.word(header::SEED) }
+    }
+
+    /// [`Buckets4::shift`] for so many rows.
+    ///
+    /// The addresses of one row are a run of the permuted ones, of 2^32 / rows. One bit more than `rows` has leading
+    /// zeros tells them apart: the lowest chooses the bucket, the others stand at the top of the slot.
+    #[must_use]
+    pub const fn shift_for(rows: u32) -> u32 {
+        30 - rows.leading_zeros()
     }
 
     /// Where the class plus one stands in a slot.
     #[must_use]
     #[inline(always)]
     pub const fn class_field(self) -> u32 {
-        self.mask >> 1 & !((1 << CLASS_SHIFT) - 1)
+        ((2 << self.shift) - 1) & !((1 << CLASS_SHIFT) - 1)
     }
 
     /// Classes are below this.
@@ -114,55 +145,58 @@ impl Buckets4 {
         mixed ^= mixed >> 16;
         mixed = mixed.wrapping_mul((self.seed >> 32) as u32);
         mixed ^= mixed >> 15;
-        let (home, rest) = (mixed & self.mask, mixed & !self.mask);
+        let row = (mixed as u64 * self.rows as u64 >> 32) as u32;
+        let rest = (mixed & !1) << self.shift & SLOT;
         Key4 {
-            slot: rest >> 1 | (kind as u32) << 2,
-            home,
-            step: self.step(rest),
+            slot: rest | (kind as u32) << 2,
+            first: row << 1 | mixed & 1,
             class_field: self.class_field(),
             stash: 1 << 63 | (kind as u64) << 56 | (address as u64) << 24,
         }
     }
 
-    /// Of a slot in `bucket`: the first bucket and step of its key, and the number of this choice.
+    /// Where a key may stand.
     #[must_use]
-    pub const fn origin(self, slot: u32, bucket: u32) -> (u32, u32, u32) {
-        let n = slot & (CHOICES - 1);
-        let step = self.step(slot << 1 & !self.mask);
-        (Key4::bucket_of(bucket, step, n), step, n)
+    #[inline(always)]
+    pub const fn homes(self, key: Key4) -> Homes {
+        self.homes_by(key.first, key.slot & self.key_field())
     }
 
-    /// What the second pair of buckets differs by. Bit 1 is set: it is in another line of cache.
+    /// Of a slot in `bucket`: where its key may stand, and the number of this choice.
+    #[must_use]
+    pub const fn origin(self, slot: u32, bucket: u32) -> (Homes, u32) {
+        let n = slot & (CHOICES - 1);
+        let Homes { first, other } = self.homes_by(bucket ^ (n & 1), slot & self.key_field());
+        // What leads from the one row to the other leads back.
+        (if n < 2 { Homes { first, other } } else { Homes { first: other, other: first } }, n)
+    }
+
+    /// Where the key stands in a slot.
     #[inline(always)]
-    const fn step(self, rest: u32) -> u32 {
-        ((rest as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 38) as u32 & self.mask | 2
+    const fn key_field(self) -> u32 {
+        SLOT & !((2 << self.shift) - 1)
+    }
+
+    /// The buckets of a key that may stand in `bucket` of one of its rows.
+    #[inline(always)]
+    const fn homes_by(self, bucket: u32, rest: u32) -> Homes {
+        let (row, half) = (bucket >> 1, bucket & 1);
+        // Both rows of a key are this sum, as far as there are rows.
+        let sum = (rest.wrapping_mul(0x9e37_79b1) as u64 * self.rows as u64 >> 32) as u32;
+        let other = sum.wrapping_sub(row).wrapping_add(if sum < row { self.rows } else { 0 });
+        Homes { first: bucket, other: other << 1 | half }
     }
 
     /// Line and first word of a bucket.
     #[must_use]
     #[inline(always)]
     pub const fn place(self, bucket: u32) -> (u32, u32) {
-        let within = (bucket & ((1 << BUCKETS_PER_LINE) - 1)) * BUCKET_WORDS;
-        (self.base.wrapping_add(bucket >> BUCKETS_PER_LINE), within)
+        let within = (bucket & ((2 << ROWS_PER_LINE) - 1)) * BUCKET_WORDS;
+        (self.base.wrapping_add(bucket >> (ROWS_PER_LINE + 1)), within)
     }
 }
 
 impl Key4 {
-    /// The bucket of choice `n`: pairs share a line of cache.
-    #[must_use]
-    #[inline(always)]
-    pub const fn bucket(self, n: u32) -> u32 {
-        Self::bucket_of(self.home, self.step, n)
-    }
-
-    /// The bucket of choice `n` of a key with this first bucket and step. Its own inverse: from the bucket of choice
-    /// `n` it gives the first one.
-    #[must_use]
-    #[inline(always)]
-    pub const fn bucket_of(first: u32, step: u32, n: u32) -> u32 {
-        first ^ (if n < 2 { 0 } else { step }) ^ (n & 1)
-    }
-
     /// The slot that says: this key, at choice `n`, has this class.
     #[must_use]
     #[inline(always)]
@@ -225,7 +259,7 @@ pub const fn l1_place(address: u32) -> (u32, u32, u32) {
 pub fn find4<M: Lines>(memory: &M, first: M::Line, address: u32, kind: Kind4) -> Option<u32> {
     let table = Buckets4::of(first);
     let key = table.key(address, kind);
-    let (line, from) = table.place(key.home);
+    let (line, from) = table.place(key.first);
     let line = memory.line(line)?;
     let class = key.class_in(line, from, 0);
     if class != 0 {
@@ -237,9 +271,10 @@ pub fn find4<M: Lines>(memory: &M, first: M::Line, address: u32, kind: Kind4) ->
 /// The class of a key that may stand anywhere but in its first bucket.
 #[inline(always)]
 fn find_spilled<M: Lines>(memory: &M, first: M::Line, table: Buckets4, key: Key4) -> Option<u32> {
+    let homes = table.homes(key);
     let mut n = 1;
     while n < CHOICES {
-        let (line, from) = table.place(key.bucket(n));
+        let (line, from) = table.place(homes.bucket(n));
         let class = key.class_in(memory.line(line)?, from, n);
         if class != 0 {
             return Some(class - 1);

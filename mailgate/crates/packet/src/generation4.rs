@@ -52,7 +52,7 @@ impl Generation4 {
         let area = backing.area(Part::V4, layout.lines as usize * WORDS)?;
         let classes = Geometry { base: layout.class_word, extent: layout.class_room };
         area.store(header::CLASSES as usize, classes.pack());
-        let slots = Slots4::new(&area, layout.bucket_line, layout.bucket_bits, seed);
+        let slots = Slots4::new(&area, layout.bucket_line, layout.rows, seed);
         let classes = Classes::new(layout.class_word as usize, layout.class_room);
         Ok(Self { area: Arc::new(area), classes, slots })
     }

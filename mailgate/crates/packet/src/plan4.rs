@@ -28,7 +28,7 @@ pub(super) struct Layout {
     pub(super) class_word: u32,
     pub(super) class_room: u32,
     pub(super) bucket_line: u32,
-    pub(super) bucket_bits: u32,
+    pub(super) rows: u32,
     /// All lines.
     pub(super) lines: u32,
 }
@@ -78,9 +78,9 @@ impl Plan {
         let near = CLASS_WORD + class_room <= LINE_WORDS;
         let class_word = if near { CLASS_WORD } else { OPEN_BASE * LINE_WORDS };
         let bucket_line = OPEN_BASE + if near { 0 } else { class_room.div_ceil(LINE_WORDS) };
-        let bucket_bits = Slots4::bits_for(self.slots, class_room)
+        let rows = Slots4::rows_for(self.slots, class_room)
             .ok_or(Error::TooLarge { slots: self.slots, limit: Slots4::MOST })?;
-        let lines = bucket_line + Slots4::lines(bucket_bits);
-        Ok(Layout { class_word, class_room, bucket_line, bucket_bits, lines })
+        let lines = bucket_line + Slots4::lines(rows);
+        Ok(Layout { class_word, class_room, bucket_line, rows, lines })
     }
 }

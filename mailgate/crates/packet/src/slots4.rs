@@ -4,19 +4,18 @@
 //! before it leaves the earlier one: no reader misses it.
 
 use mailgate_common::{
-    BUCKET_BITS_MAX, BUCKET_BITS_MIN, BUCKET_WORDS, BUCKETS_PER_LINE, Buckets4, CHOICES, Geometry, Key4,
-    Kind4, LINE_WORDS, SPILLED, STASH_WORD, STASH_WORDS, header,
+    BUCKET_WORDS, Buckets4, CHOICES, Geometry, Key4, Kind4, LINE_WORDS, ROWS_MAX, ROWS_MIN, ROWS_PER_LINE,
+    SPILLED, STASH_WORD, STASH_WORDS, header,
 };
 
 use super::area::Area;
 use super::classes::Full;
 
-/// Slots of a bucket.
-const SLOTS: u64 = 2 * BUCKET_WORDS as u64;
-/// Filled at most when built, of eight parts; beyond that too many keys miss their first bucket.
-const BUILT_EIGHTHS: u64 = 5;
-/// Filled at most by changes in place, of eight parts.
-const GROWN_EIGHTHS: u64 = 6;
+/// Slots filled when built, of the sixteen of a row: fuller, more keys miss their first row (2 of 100 do); emptier, the table takes more memory
+/// than stays near the processor.
+const BUILT: u64 = 12;
+/// Slots filled at most by changes in place, of a row.
+const GROWN: u64 = 14;
 
 /// The buckets of one generation.
 #[derive(Debug)]
@@ -38,25 +37,32 @@ enum Place {
 
 impl Slots4 {
     /// Slots of the largest table.
-    pub(super) const MOST: u64 = (SLOTS << BUCKET_BITS_MAX) / 8 * BUILT_EIGHTHS;
+    pub(super) const MOST: u64 = ROWS_MAX as u64 * BUILT;
 
-    /// Bits of a bucket's number for `slots` slots and classes up to `class_limit`; `None` beyond the largest table.
-    pub(super) fn bits_for(slots: u64, class_limit: u32) -> Option<u32> {
-        (BUCKET_BITS_MIN..=BUCKET_BITS_MAX).find(|bits| {
-            let table = Buckets4 { base: 0, mask: (1 << bits) - 1, seed: 0 };
-            slots * 8 <= (SLOTS << bits) * BUILT_EIGHTHS && class_limit <= table.class_limit()
-        })
+    /// Rows for `slots` slots and classes up to `class_limit`; `None` beyond the largest table.
+    pub(super) fn rows_for(slots: u64, class_limit: u32) -> Option<u32> {
+        let whole_lines = slots.div_ceil(BUILT).next_multiple_of(1 << ROWS_PER_LINE);
+        let rows = u32::try_from(whole_lines).ok()?.max(ROWS_MIN);
+        // Whoever has very many classes gets more rows, so that less of a slot goes to the key.
+        let more = (0..).map_while(|n| if n == 0 { Some(rows) } else { rows.next_power_of_two().checked_shl(n - 1) });
+        more.take_while(|rows| (ROWS_MIN..=ROWS_MAX).contains(rows))
+            .find(|rows| class_limit <= Self::table(0, *rows, 0).class_limit())
     }
 
-    /// Lines of a table of 2 to `bits` buckets.
-    pub(super) fn lines(bits: u32) -> u32 {
-        1 << (bits - BUCKETS_PER_LINE)
+    /// Lines of a table of so many rows.
+    pub(super) fn lines(rows: u32) -> u32 {
+        rows.div_ceil(1 << ROWS_PER_LINE)
+    }
+
+    const fn table(base: u32, rows: u32, seed: u64) -> Buckets4 {
+        Buckets4 { base, rows, shift: Buckets4::shift_for(rows), seed: seed | 1 << 32 | 1 }
     }
 
     /// An empty table from line `base` on; told to readers by the header.
-    pub(super) fn new(area: &Area, base: u32, bits: u32, seed: u64) -> Self {
-        let table = Buckets4 { base, mask: (1 << bits) - 1, seed: seed | 1 << 32 | 1 };
-        area.store(header::BUCKETS as usize, Geometry { base, extent: table.mask }.pack());
+    pub(super) fn new(area: &Area, base: u32, rows: u32, seed: u64) -> Self {
+        let table = Self::table(base, rows, seed);
+        area.store(header::BUCKETS as usize, Geometry { base, extent: rows }.pack());
+        area.store(header::KEY_SHIFT as usize, u64::from(table.shift));
         area.store(header::SEED as usize, table.seed);
         Self { table, used: 0, hosts: 0, stashed: 0 }
     }
@@ -67,7 +73,7 @@ impl Slots4 {
         let place = Geometry::unpack(area.load(header::BUCKETS as usize));
         let seed = area.load(header::SEED as usize);
         Self {
-            table: Buckets4 { base: place.base, mask: place.extent, seed },
+            table: Self::table(place.base, place.extent, seed),
             // Not told; the buckets themselves say where there is room.
             used: 0,
             hosts: area.load(header::HOSTS as usize),
@@ -97,19 +103,19 @@ impl Slots4 {
     /// Adds a key that is not there.
     pub(super) fn insert(&mut self, area: &Area, address: u32, kind: Kind4, class: u32) -> Result<(), Full> {
         self.fits(class)?;
-        if self.used * 8 >= SLOTS * (u64::from(self.table.mask) + 1) * GROWN_EIGHTHS {
+        if self.used >= u64::from(self.table.rows) * GROWN {
             return Err(Full);
         }
         let key = self.table.key(address, kind);
         let chosen = (0..CHOICES).find_map(|n| {
-            let (at, shift) = self.free(area, key.bucket(n))?;
+            let (at, shift) = self.free(area, self.table.homes(key).bucket(n))?;
             Some((n, at, shift))
         });
         let chosen = chosen.or_else(|| self.make_room(area, key));
         match chosen {
             Some((n, at, shift)) => {
                 if n > 0 {
-                    self.mark(area, key.bucket(0));
+                    self.mark(area, self.table.homes(key).bucket(0));
                 }
                 area.store(at, area.load(at) | u64::from(key.slot(n, class)) << shift);
             }
@@ -140,8 +146,8 @@ impl Slots4 {
 
     /// Number of the first bucket of an address, as a part of all: to fill a table part by part.
     pub(super) fn part(&self, address: u32, parts_log2: u32) -> usize {
-        let home = self.table.key(address, Kind4::Host).bucket(0);
-        ((u64::from(home) << parts_log2) / (u64::from(self.table.mask) + 1)) as usize
+        let home = self.table.homes(self.table.key(address, Kind4::Host)).bucket(0);
+        ((u64::from(home) << parts_log2) / (u64::from(self.table.rows) * 2)) as usize
     }
 
     fn fits(&self, class: u32) -> Result<(), Full> {
@@ -158,7 +164,7 @@ impl Slots4 {
         let class_field = self.table.class_field();
         for n in 0..CHOICES {
             let wanted = key.slot(n, 0) & !class_field;
-            for at in self.words(key.bucket(n)) {
+            for at in self.words(self.table.homes(key).bucket(n)) {
                 let word = area.load(at);
                 for shift in [0, 32] {
                     let slot = (word >> shift) as u32 & 0x7fff_ffff;
@@ -167,7 +173,7 @@ impl Slots4 {
                     }
                 }
             }
-            if n == 0 && area.load(self.words(key.bucket(0)).start) & SPILLED == 0 {
+            if n == 0 && area.load(self.words(self.table.homes(key).bucket(0)).start) & SPILLED == 0 {
                 return None;
             }
         }
@@ -194,9 +200,9 @@ impl Slots4 {
     /// became free, with the number of the key's choice.
     fn make_room(&self, area: &Area, key: Key4) -> Option<(u32, usize, u32)> {
         for n in 0..CHOICES {
-            for at in self.words(key.bucket(n)) {
+            for at in self.words(self.table.homes(key).bucket(n)) {
                 for shift in [0, 32] {
-                    if self.move_on(area, key.bucket(n), at, shift) {
+                    if self.move_on(area, self.table.homes(key).bucket(n), at, shift) {
                         return Some((n, at, shift));
                     }
                 }
@@ -208,11 +214,10 @@ impl Slots4 {
     /// Moves the slot at a place of `bucket` to a later choice of its own, if one has room.
     fn move_on(&self, area: &Area, bucket: u32, at: usize, shift: u32) -> bool {
         let slot = (area.load(at) >> shift) as u32 & 0x7fff_ffff;
-        let (home, step, n) = self.table.origin(slot, bucket);
+        let (homes, n) = self.table.origin(slot, bucket);
         for later in n + 1..CHOICES {
-            let to = Key4::bucket_of(home, step, later);
-            let Some((to, to_shift)) = self.free(area, to) else { continue };
-            self.mark(area, home);
+            let Some((to, to_shift)) = self.free(area, homes.bucket(later)) else { continue };
+            self.mark(area, homes.bucket(0));
             let moved = slot & !(CHOICES - 1) | later;
             area.store(to, area.load(to) | u64::from(moved) << to_shift);
             area.store(at, area.load(at) & !(0x7fff_ffff << shift));
@@ -224,7 +229,7 @@ impl Slots4 {
     fn stash(&mut self, area: &Area, key: Key4, class: u32) -> Result<(), Full> {
         let mut stash = STASH_WORD as usize..(STASH_WORD + STASH_WORDS) as usize;
         let at = stash.find(|at| area.load(*at) == 0).ok_or(Full)?;
-        self.mark(area, key.bucket(0));
+        self.mark(area, self.table.homes(key).bucket(0));
         self.stashed += 1;
         area.store(header::STASHED as usize, self.stashed);
         area.store(at, key.stashed(class));
@@ -242,11 +247,13 @@ mod tests {
     use super::super::tests::Random;
     use super::*;
 
+    /// No power of two.
+    const ROWS: u32 = ROWS_MIN + 1088;
     const VIEW: usize = LINE_WORDS as usize;
 
     fn small() -> (Area, Slots4) {
-        let area = Area::anonymous(VIEW * (1 + Slots4::lines(BUCKET_BITS_MIN)) as usize).unwrap();
-        let slots = Slots4::new(&area, 1, BUCKET_BITS_MIN, 0x0123_4567_89ab_cdef);
+        let area = Area::anonymous(VIEW * (1 + Slots4::lines(ROWS)) as usize).unwrap();
+        let slots = Slots4::new(&area, 1, ROWS, 0x0123_4567_89ab_cdef);
         (area, slots)
     }
 
@@ -272,7 +279,7 @@ mod tests {
         let (area, mut slots) = small();
         let mut random = Random(3);
         let mut all = fill(&area, &mut slots, &mut random);
-        let limit = (SLOTS << BUCKET_BITS_MIN) * GROWN_EIGHTHS / 8;
+        let limit = u64::from(ROWS) * GROWN;
         assert_eq!(all.len() as u64, limit, "full before its time: keys found no room");
         for (n, address) in all.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
             if n % 2 == 0 {

@@ -440,7 +440,7 @@ fn tables_beyond_the_memory_limit_are_refused_before_anything_changes_and_the_er
     };
     let action = |ip: &str| filter.verdict(ip.parse().unwrap()).action;
     // Few enough by themselves, too many compiled; then too many at first sight.
-    for count in [100_000, 2_000_000] {
+    for count in [400_000, 2_000_000] {
         let refused = filter.apply(hosts(count)).unwrap_err();
         assert!(matches!(refused, super::Error::Memory { limit: 0xc0_0000, .. }), "{refused}");
         assert!(refused.to_string().contains(&format!("({count} IPv4 and 0 IPv6 prefixes)")), "{refused}");
