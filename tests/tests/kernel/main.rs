@@ -45,6 +45,8 @@ mod packets;
 #[cfg(feature = "ebpf")]
 mod paths;
 #[cfg(feature = "ebpf")]
+mod redirects;
+#[cfg(feature = "ebpf")]
 mod refusals;
 #[cfg(feature = "ebpf")]
 mod routes;

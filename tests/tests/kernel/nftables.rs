@@ -17,11 +17,11 @@ use crate::station::{config, entry, missing, name, namespace, open, tables, ways
 use crate::upgrade::{Sender, received};
 use crate::wire::{EVIL, GOOD, HUB, MX, connect};
 
-fn lacks() -> Option<&'static str> {
+pub(crate) fn lacks() -> Option<&'static str> {
     missing().or_else(|| mailgate_tests::find("nft").is_none().then_some("nft is not installed"))
 }
 
-fn by_nft(run_dir: &Path) -> Config {
+pub(crate) fn by_nft(run_dir: &Path) -> Config {
     Config {
         interfaces: vec!["eth0".into()],
         backend: Backend::Nft,
@@ -32,7 +32,7 @@ fn by_nft(run_dir: &Path) -> Config {
 }
 
 /// Opens it inside; its thread stays there.
-fn opened(mx: &Namespace, config: &Config) -> Nft {
+pub(crate) fn opened(mx: &Namespace, config: &Config) -> Nft {
     let (give, take) = std::sync::mpsc::channel();
     let config = config.clone();
     mx.within(move || {
@@ -44,7 +44,7 @@ fn opened(mx: &Namespace, config: &Config) -> Nft {
 }
 
 /// Takes the connection that a peer just made, if it came here.
-fn took(listener: &TcpListener, peer: &TcpStream) -> bool {
+pub(crate) fn took(listener: &TcpListener, peer: &TcpStream) -> bool {
     listener.set_nonblocking(true).unwrap();
     listener.accept().is_ok_and(|(_, address)| {
         assert_eq!(address, peer.local_addr().unwrap(), "the true address stays visible");
@@ -53,14 +53,14 @@ fn took(listener: &TcpListener, peer: &TcpStream) -> bool {
 }
 
 /// How an attempt to connect ends when nobody takes it.
-fn refusal(from: &Namespace, to: SocketAddr) -> std::io::ErrorKind {
+pub(crate) fn refusal(from: &Namespace, to: SocketAddr) -> std::io::ErrorKind {
     from.within(move || {
         Ok(TcpStream::connect_timeout(&to, Duration::from_millis(700)).map(drop).unwrap_err().kind())
     })
     .unwrap()
 }
 
-fn listing(mx: &Namespace) -> String {
+pub(crate) fn listing(mx: &Namespace) -> String {
     let mut command = std::process::Command::new("nft");
     command.args(["list", "ruleset"]);
     mx.run(command, Duration::from_secs(10)).unwrap().success().unwrap()

@@ -167,10 +167,6 @@ impl Engine {
     }
 
     /// The rules in force are to know what behaviour says; before the first reload.
-    #[cfg_attr(
-        not(feature = "ebpf"),
-        expect(dead_code, reason = "at accept the edge weighs behaviour itself")
-    )]
     pub(super) fn heed_behaviour(&mut self, unknown: Option<Unknown>) {
         self.behaviour = unknown;
     }

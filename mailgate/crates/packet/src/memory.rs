@@ -13,7 +13,7 @@ use super::area::Area;
 use super::engine::{Backing, News, Part};
 use super::shared::Shared;
 use super::{Applied, Error, Listeners, PacketFilter, RuleRow, Standing, Status, Verdict, Where};
-use crate::firewall::RuleSet;
+use crate::firewall::{RuleSet, Unknown};
 
 /// The packet filter in user space.
 pub struct Memory {
@@ -37,6 +37,12 @@ impl Memory {
     #[must_use]
     pub fn limited(self, bytes: u64) -> Self {
         self.shared.engine().limit(bytes);
+        self
+    }
+
+    /// The same, whose rules know what behaviour says ([`super::Config::behaviour`]).
+    pub(super) fn heeding(self, behaviour: Option<Unknown>) -> Self {
+        self.shared.engine().heed_behaviour(behaviour);
         self
     }
 

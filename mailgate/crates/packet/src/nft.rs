@@ -4,12 +4,13 @@
 //! come from the same memory as without any kernel filter.
 
 mod hits;
+mod kept;
 mod left;
 mod ranges;
+mod rules;
 mod script;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
@@ -19,25 +20,26 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mailgate_common::Facts;
-use mailgate_lists::{Change, TableName};
+use mailgate_lists::Change;
 use mailgate_model::{Clock, Timestamp};
 use nix::sys::socket::{SockaddrLike as _, SockaddrStorage, getsockname};
 
 use super::lock::Lock;
 use super::{
-    Applied, Config, Error, How, Interface, Listeners, Memory, PacketFilter, RuleRow, Status, Verdict, Where,
+    Applied, Config, Error, How, Interface, Listeners, Memory, PacketFilter, RuleRow, Standing, Status,
+    Verdict, Where,
 };
-use crate::firewall::RuleSet;
+use crate::firewall::{Effective, RuleSet};
 use hits::Hits;
+use kept::Kept;
 pub(super) use left::Leftover;
 pub use left::unblock;
 use left::{lock, marker};
 use ranges::{Difference, Ranges};
-use script::{Family, Stations, Words};
+use rules::Words;
+use script::{Family, Stations};
 use worker::Worker;
 
-/// Entries over all tables that are taken.
-const ENTRIES: usize = 1_000_000;
 /// Between two signs of life; three may be lost.
 const HEARTBEAT: Duration = Duration::from_secs(script::ALIVE_SECONDS as u64 / 3);
 
@@ -48,7 +50,7 @@ const CANNOT: &[&str] = &[
     "no check against the routes, no martians, no impossible flags: see rp_filter",
     "nothing is held in the kernel: tarpit means the edge",
     "no log and no trace",
-    "a change that is not confirmed is taken back only while the daemon lives",
+    "who passed the greylist is asked again after its time, though it went on sending (edge-only mode)",
     "connections through loopback are not redirected",
     "a packet costs several times as much, and so does a change: a second of processor time for 100,000 networks",
 ];
@@ -65,21 +67,6 @@ pub struct Nft {
     /// Removed with the table.
     marker: PathBuf,
     _lock: Lock,
-}
-
-/// What the kernel has, and what it is to have.
-#[derive(Default)]
-struct Kept {
-    tables: BTreeMap<TableName, [Ranges; 2]>,
-    protected: [Ranges; 2],
-    stations: Stations,
-    hits: Hits,
-    /// The rules in force; `None` until the first tables are.
-    rules: Option<String>,
-    /// Detached: nothing is put there any more.
-    ended: bool,
-    /// What another backend left, removed once we are in force.
-    before: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Nft {
@@ -108,13 +95,10 @@ impl Nft {
             interfaces: config.interfaces.clone(),
             table: script::table(&config.instance),
             memory: Memory::with_rules(Arc::clone(&clock), reason.unwrap_or_default(), config.rules())
-                .limited(config.memory_limit),
+                .limited(config.memory_limit)
+                .heeding(config.behaviour),
             clock,
-            kept: Mutex::new(Kept {
-                protected: [Ranges::new(32), Ranges::new(128)],
-                before: Some(before),
-                ..Kept::default()
-            }),
+            kept: Mutex::new(Kept::new(config.behaviour.is_some(), before)),
             worker,
             marker,
             _lock: lock,
@@ -129,56 +113,13 @@ impl Nft {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes one entry (`None`: it goes).
-    fn note(kept: &mut Kept, table: &TableName, prefix: IpNet, hole: Option<bool>) {
-        let Some(ranges) = kept.tables.get_mut(table) else { return };
-        set(ranges, prefix, hole);
-    }
-
-    fn take(&self, kept: &mut Kept, changes: &[Change]) -> Result<(), Error> {
-        let now = self.clock.now();
-        for change in changes {
-            match change {
-                Change::Add(table, entry) => {
-                    let live = entry.expires.is_none_or(|at| at > now);
-                    Self::note(kept, table, entry.prefix, live.then_some(entry.negated));
-                }
-                Change::Delete(table, prefix) => Self::note(kept, table, *prefix, None),
-                Change::Reload(snapshot) => {
-                    let found: usize = snapshot.tables.iter().map(|table| table.entries.len()).sum();
-                    check_size(found)?;
-                    let mut earlier = std::mem::take(&mut kept.tables);
-                    let same = earlier.len() == snapshot.tables.len()
-                        && snapshot.tables.iter().all(|table| earlier.contains_key(&table.name));
-                    if !same {
-                        // Other sets: everything anew, in one transaction.
-                        kept.rules = None;
-                    }
-                    for table in &snapshot.tables {
-                        let mut ranges = earlier
-                            .remove(&table.name)
-                            .unwrap_or_else(|| [Ranges::new(32), Ranges::new(128)]);
-                        ranges.iter_mut().for_each(Ranges::clear);
-                        for entry in
-                            table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now))
-                        {
-                            set(&mut ranges, entry.prefix, Some(entry.negated));
-                        }
-                        kept.tables.insert(table.name.clone(), ranges);
-                    }
-                }
-            }
-        }
-        check_size(kept.tables.values().flatten().map(Ranges::len).sum())
-    }
-
     /// Brings the kernel up to date, in one transaction. Before the first tables there is nothing to bring.
     fn settle(&self, kept: &mut Kept, is_first: bool) -> Result<(), Error> {
         if kept.ended {
             return Ok(());
         }
         if kept.rules.is_none() {
-            if !is_first && kept.tables.is_empty() {
+            if !is_first && kept.is_empty() {
                 return Ok(());
             }
             // What is in force is filled anew in place: a packet that has seen the hooks of before the change meets those
@@ -194,7 +135,7 @@ impl Nft {
             fs::write(&self.marker, sets.join("\n"))
                 .map_err(|source| Error::kernel("names of the sets", source))?;
             kept.rules = Some(rules);
-            for ranges in kept.tables.values_mut().flatten().chain(&mut kept.protected) {
+            for ranges in kept.sets_mut().flat_map(|(_, ranges)| ranges) {
                 let all = ranges.all();
                 ranges.is_in_force(all);
             }
@@ -203,22 +144,21 @@ impl Nft {
             }
             return Ok(());
         }
-        let rules = self.words(kept.stations);
+        let rules = self.words(kept);
+        let news =
+            if kept.rules.as_ref() == Some(&rules) { String::new() } else { rules.clone() + &self.trial() };
         let mut text = String::new();
         let mut pending: Vec<(&mut Ranges, Difference)> = Vec::new();
-        let named = kept.tables.iter_mut().map(|(name, ranges)| (Some(name), ranges));
-        for (name, ranges) in named.chain([(None, &mut kept.protected)]) {
+        for (of, ranges) in kept.sets_mut() {
             for (ranges, family) in ranges.iter_mut().zip(Family::ALL) {
                 let difference = ranges.difference();
-                let set = script::set(name, family);
+                let set = script::set(of, family);
                 script::elements(&mut text, "delete", &self.table, &set, family, &difference.gone);
                 script::elements(&mut text, "add", &self.table, &set, family, &difference.new);
                 pending.push((ranges, difference));
             }
         }
-        if kept.rules.as_ref() != Some(&rules) {
-            text.push_str(&rules);
-        }
+        text.push_str(&news);
         if !text.is_empty()
             && let Err(error) = self.worker.run(text)
         {
@@ -240,10 +180,9 @@ impl Nft {
         earlier: impl Iterator<Item = &'a str>,
     ) -> (String, String, Vec<String>) {
         let (mut filled, mut sets) = (String::new(), Vec::new());
-        let named = kept.tables.iter().map(|(name, ranges)| (Some(name), ranges));
-        for (name, ranges) in named.chain([(None, &kept.protected)]) {
+        for (of, ranges) in kept.sets() {
             for (ranges, family) in ranges.iter().zip(Family::ALL) {
-                let set = script::set(name, family);
+                let set = script::set(of, family);
                 filled.push_str(&script::sets_made(&self.table, &set, family));
                 script::elements(&mut filled, "add", &self.table, &set, family, &ranges.all());
                 sets.push(set);
@@ -253,26 +192,44 @@ impl Nft {
             .filter(|set| !sets.iter().any(|kept| kept == set))
             .map(|set| script::sets_gone(&self.table, set))
             .collect();
-        let rules = self.words(kept.stations);
+        let rules = self.words(kept);
         let alive = if kept.stations == Stations::default() {
             String::new()
         } else {
             script::alive(&self.table, &self.memory.rule_set().reception_ports)
         };
-        (script::chains(&self.table) + &gone + &filled + &rules + &alive, rules, sets)
+        (script::chains(&self.table) + &gone + &filled + &rules + &self.trial() + &alive, rules, sets)
     }
 
-    /// The rules of the memory in the words of nft. Rules of tables that are not there yet wait for them.
-    fn words(&self, stations: Stations) -> String {
-        let effective: Vec<_> = self.memory.rules().into_iter().map(|row| row.effective).collect();
-        let words = Words {
+    /// The rules in force in user space; those of tables that are not there yet wait for them.
+    fn effective(&self) -> Vec<Effective> {
+        self.memory.rules().into_iter().map(|row| row.effective).collect()
+    }
+
+    /// The rules of the memory in the words of nft, beside those of before while they wait for a confirmation.
+    fn words(&self, kept: &Kept) -> String {
+        let (effective, rules) = (self.effective(), self.memory.rule_set());
+        let words = |effective, rules| Words {
             table: &self.table,
             interfaces: &self.interfaces,
-            effective: &effective,
-            rules: &self.memory.rule_set(),
-            stations,
+            effective,
+            rules,
+            stations: kept.stations,
         };
-        words.rules()
+        let now = words(&effective, &rules);
+        match &kept.confirmed {
+            Some((effective, rules)) if self.memory.unconfirmed().is_some() => {
+                words(effective, rules).rules(Some(&now))
+            }
+            _ => now.rules(None),
+        }
+    }
+
+    /// How long the rules that wait for a confirmation are in force, for the kernel to end them without us.
+    fn trial(&self) -> String {
+        let until = self.memory.unconfirmed();
+        let left = until.map(|until| until.millis().saturating_sub(self.clock.now().millis()));
+        script::trial(&self.table, left.map(|left| left.max(1).unsigned_abs().div_ceil(1000)))
     }
 
     /// What was counted so far; what cannot be asked for is what was known before.
@@ -292,7 +249,11 @@ impl Nft {
     /// After the rules changed.
     fn follow<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
         let done = done?;
-        self.settle(&mut self.kept(), false)?;
+        let mut kept = self.kept();
+        if self.memory.unconfirmed().is_none() {
+            kept.confirmed = None;
+        }
+        self.settle(&mut kept, false)?;
         Ok(done)
     }
 }
@@ -301,7 +262,7 @@ impl PacketFilter for Nft {
     fn apply(&self, changes: Vec<Change>) -> Result<Applied, Error> {
         let mut kept = self.kept();
         let is_first = changes.iter().any(|change| matches!(change, Change::Reload(_)));
-        self.take(&mut kept, &changes)?;
+        kept.take(&changes, self.clock.now())?;
         let applied = self.memory.apply(changes)?;
         self.settle(&mut kept, is_first)?;
         Ok(applied)
@@ -319,14 +280,24 @@ impl PacketFilter for Nft {
         let mut kept = self.kept();
         kept.protected.iter_mut().for_each(Ranges::clear);
         for network in networks.iter().filter(|network| !network.addr().is_loopback()) {
-            set(&mut kept.protected, *network, Some(false));
+            kept::set(&mut kept.protected, *network, Some(false));
         }
         self.memory.protect(networks)?;
         self.settle(&mut kept, false)
     }
 
+    fn stand(&self, standings: &[Standing]) -> Result<(), Error> {
+        let mut kept = self.kept();
+        kept.stand(standings)?;
+        self.memory.stand(standings)?;
+        self.settle(&mut kept, false)
+    }
+
     fn set_rules(&self, rules: RuleSet, within: Option<Duration>) -> Result<(), Error> {
-        self.follow(self.memory.set_rules(rules, within))
+        let before = (self.effective(), self.memory.rule_set());
+        self.memory.set_rules(rules, within)?;
+        self.kept().confirmed = Some(before);
+        self.follow(Ok(()))
     }
 
     fn confirm(&self) -> Result<bool, Error> {
@@ -415,19 +386,6 @@ fn is_matched(interface: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'@');
     let name = interface.strip_suffix('*').unwrap_or(interface);
     !name.is_empty() && name.len() < 16 && name.bytes().all(fits)
-}
-
-fn check_size(found: usize) -> Result<(), Error> {
-    let limit = ENTRIES as u64;
-    if found > ENTRIES { Err(Error::TooLarge { slots: found as u64, limit }) } else { Ok(()) }
-}
-
-fn set(ranges: &mut [Ranges; 2], prefix: IpNet, hole: Option<bool>) {
-    let [v4, v6] = ranges;
-    match prefix.trunc() {
-        IpNet::V4(net) => v4.set(u32::from(net.network()).into(), net.prefix_len(), hole),
-        IpNet::V6(net) => v6.set(net.network().into(), net.prefix_len(), hole),
-    };
 }
 
 fn port(listener: RawFd) -> Option<u16> {

@@ -1,4 +1,4 @@
-//! Tables and rules in the language of nft(8).
+//! The table in the language of nft(8): its chains, its sets and what is in them. The rules are in `rules.rs`.
 //!
 //! ```text
 //! early   (raw)     what may be dropped before the kernel tracks connections: SYNs and everything that is not TCP
@@ -6,16 +6,16 @@
 //! late    (mangle)  live connections go on, the rest is judged; in host mode what nobody accepted is dropped
 //! steer   (dstnat)  the rules again: connections for the edge are redirected to its port
 //! ```
+//!
+//! Rules that wait for a confirmation stand in chains of their own beside those of before. A set whose elements expire
+//! sends packets to them: when time is up the kernel goes back by itself, whether a daemon runs or not.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use mailgate_common::Action;
 use mailgate_lists::TableName;
 
-use super::hits;
 use super::ranges::Range;
-use crate::firewall::{Default as Otherwise, Effective, Origin, Ports, Protocol, Rule, RuleSet};
 
 /// Addresses side by side from which on they are a range.
 const HOSTS: u128 = 16;
@@ -23,6 +23,13 @@ const HOSTS: u128 = 16;
 const ELEMENTS: usize = 4096;
 /// How long connections are redirected after the last sign of life.
 pub(super) const ALIVE_SECONDS: u32 = 30;
+
+/// Chains that the kernel calls.
+pub(super) const HOOKED: [&str; 3] = ["early", "late", "steer"];
+/// Chains with the rules.
+pub(super) const FOLLOWED: [&str; 3] = ["judge", "guard", "choose"];
+/// What the names of the chains begin with whose rules wait for a confirmation.
+pub(super) const TRIAL: &str = "trial.";
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +48,7 @@ impl Family {
         }
     }
 
-    const fn source(self) -> &'static str {
+    pub(super) const fn source(self) -> &'static str {
         match self {
             Self::V4 => "ip saddr",
             Self::V6 => "ip6 saddr",
@@ -63,28 +70,36 @@ pub(super) struct Stations {
     pub(super) reception: [Option<u16>; 2],
 }
 
-/// What rules are written from.
-pub(super) struct Words<'a> {
-    /// `inet NAME`.
-    pub(super) table: &'a str,
-    pub(super) interfaces: &'a [String],
-    pub(super) effective: &'a [Effective],
-    pub(super) rules: &'a RuleSet,
-    pub(super) stations: Stations,
-}
-
 /// The table's name: no hyphen may be in it.
 pub(super) fn table(instance: &str) -> String {
     format!("inet mailgate.{}", instance.replace('-', "."))
 }
 
-/// Name of the set of a table's addresses.
-pub(super) fn set(table: Option<&TableName>, family: Family) -> String {
-    let name = table.map_or_else(
-        || "protected".to_owned(),
-        |name| format!("table.{}", name.to_string().replace('-', ".")),
-    );
+/// Whose addresses a set holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of<'a> {
+    /// What behaviour says; see `mailgate_common::hidden`.
+    Behaviour(u8),
+    Protected,
+    Table(&'a TableName),
+}
+
+/// Name of a set of addresses.
+pub(super) fn set(of: Of<'_>, family: Family) -> String {
+    let name = match of {
+        Of::Behaviour(bit) => format!("behaviour.{bit}"),
+        Of::Protected => "protected".to_owned(),
+        Of::Table(name) => format!("table.{}", name.to_string().replace('-', ".")),
+    };
     format!("{name}.v{}", family.number())
+}
+
+/// For so many seconds packets meet the rules that wait for a confirmation.
+pub(super) fn trial(table: &str, seconds: Option<u64>) -> String {
+    let begins = seconds.map(|seconds| {
+        format!("add element {table} trial {{ ipv4 timeout {seconds}s, ipv6 timeout {seconds}s }}\n")
+    });
+    format!("flush set {table} trial\n{}", begins.unwrap_or_default())
 }
 
 /// Asks what was counted since the last time.
@@ -135,6 +150,7 @@ pub(super) fn sets_gone(table: &str, name: &str) -> String {
 pub(super) fn samples(table: &str) -> String {
     let rules = [
         "guard ct state established,related counter accept",
+        "late meta nfproto @trial goto guard",
         "judge tcp flags & (fin|syn|rst|ack) == syn reject with tcp reset",
         "judge meta l4proto != tcp reject with icmpx type admin-prohibited",
         "choose tcp dport @alive meta nfproto ipv4 redirect to :1",
@@ -171,212 +187,22 @@ pub(super) fn elements(
 
 /// The table and its chains, empty: nothing refers to a set.
 pub(super) fn chains(table: &str) -> String {
-    let mut text =
-        format!("add table {table}\nadd set {table} alive {{ type inet_service; flags timeout; }}\n");
-    for (name, hook) in [
+    let mut text = format!(
+        "add table {table}\nadd set {table} alive {{ type inet_service; flags timeout; }}\n\
+         add set {table} trial {{ type nf_proto; flags timeout; }}\n"
+    );
+    let on_trial = FOLLOWED.map(|name| (format!("{TRIAL}{name}"), ""));
+    let chains = [
         ("early", "{ type filter hook prerouting priority -300; policy accept; }"),
         ("judge", ""),
         ("late", "{ type filter hook prerouting priority -150; policy accept; }"),
         ("guard", ""),
         ("steer", "{ type nat hook prerouting priority -100; policy accept; }"),
         ("choose", ""),
-    ] {
+    ];
+    for (name, hook) in chains.map(|(name, hook)| (name.to_owned(), hook)).into_iter().chain(on_trial) {
         let _ = writeln!(text, "add chain {table} {name} {hook}");
         let _ = writeln!(text, "flush chain {table} {name}");
     }
     text
-}
-
-impl Words<'_> {
-    /// All rules; those of before are gone in the same moment.
-    pub(super) fn rules(&self) -> String {
-        let mut text = String::new();
-        for chain in ["early", "judge", "late", "guard", "steer", "choose"] {
-            let _ = writeln!(text, "flush chain {} {chain}", self.table);
-        }
-        let counters = (0..self.effective.len()).map(hits::name).chain([hits::DEFAULT.to_owned()]);
-        for counter in counters {
-            let _ = writeln!(text, "add counter {} {counter}", self.table);
-        }
-        for interface in self.interfaces {
-            let interface = format!("iifname \"{interface}\"");
-            // Nobody gets to the edge's port but by way of a port of reception.
-            if let Some(ports) = port_list(&self.closed_ports()) {
-                self.rule(&mut text, "early", &format!("{interface} tcp dport {ports} drop"));
-            }
-            self.rule(
-                &mut text,
-                "early",
-                &format!("{interface} tcp flags & (fin|syn|rst|ack) == syn jump judge"),
-            );
-            self.rule(&mut text, "early", &format!("{interface} meta l4proto != tcp jump judge"));
-            self.rule(&mut text, "late", &format!("{interface} jump guard"));
-            self.rule(&mut text, "steer", &format!("{interface} jump choose"));
-        }
-        self.rule(&mut text, "guard", "ct state established,related accept");
-        self.rule(&mut text, "guard", "jump judge");
-        for (number, effective) in self.effective.iter().enumerate() {
-            let protected = effective.origin == Origin::Protected;
-            let counter = format!("counter name \"{}\"", hits::name(number));
-            for words in matches(&effective.rule, protected) {
-                let judged = self.judged(&effective.rule);
-                if judged.last().is_some_and(|done| done == "accept") {
-                    // What passes is judged twice; only the second time the kernel says that it is new.
-                    self.rule(&mut text, "judge", &format!("{words}ct state new {counter}"));
-                }
-                for done in judged {
-                    let counter = if done == "accept" { String::new() } else { format!("{counter} ") };
-                    let (more, verdict) = split_verdict(&done);
-                    self.rule(&mut text, "judge", &format!("{words}{more}{counter}{verdict}"));
-                }
-                for done in self.chosen(effective.rule.action) {
-                    self.rule(&mut text, "choose", &format!("{words}{done}"));
-                }
-            }
-        }
-        if self.rules.default == Otherwise::Drop {
-            // Without these no host can be reached at all: errors, echo, neighbours, addresses (RFC 4890).
-            self.rule(&mut text, "guard", "meta l4proto { icmp, ipv6-icmp } accept");
-            self.rule(&mut text, "guard", "udp dport { 68, 546 } accept");
-            self.rule(&mut text, "guard", &format!("counter name \"{}\" drop", hits::DEFAULT));
-        }
-        text
-    }
-
-    fn rule(&self, text: &mut String, chain: &str, words: &str) {
-        let _ = writeln!(text, "add rule {} {chain} {words}", self.table);
-    }
-
-    /// Ports of our listeners that are no ports of reception.
-    fn closed_ports(&self) -> Vec<Ports> {
-        let all = self.stations.edge.into_iter().chain(self.stations.reception).flatten();
-        all.filter(|port| !self.rules.reception_ports.contains(port)).map(|port| port..=port).collect()
-    }
-
-    /// What becomes of a packet, in the words of `judge`.
-    fn judged(&self, rule: &Rule) -> Vec<String> {
-        let words: &[&str] = match rule.action {
-            Action::Pass => &["accept"],
-            Action::Drop => &["drop"],
-            Action::Reject if rule.protocol == Some(Protocol::Tcp) => &["reject with tcp reset"],
-            Action::Reject => {
-                &["meta l4proto tcp reject with tcp reset", "reject with icmpx type admin-prohibited"]
-            }
-            // Listed sources reach nobody else when the edge is gone, unknown ones if that is wanted.
-            Action::Tarpit => return self.only_while_alive(),
-            Action::Greylist if self.rules.options.down_drops => return self.only_while_alive(),
-            Action::Greylist => &["accept"],
-            Action::Limit => &[],
-        };
-        words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    /// Ports of reception are open while the edge is there to take connections.
-    fn only_while_alive(&self) -> Vec<String> {
-        let reception: Vec<Ports> = self.rules.reception_ports.iter().map(|port| *port..=*port).collect();
-        let closed = port_list(&reception).map(|ports| format!("tcp dport {ports} tcp dport != @alive drop"));
-        closed.into_iter().chain(["accept".to_owned()]).collect()
-    }
-
-    /// Where a new connection goes, in the words of `choose`.
-    fn chosen(&self, action: Action) -> Vec<String> {
-        let stations = match action {
-            Action::Pass => self.stations.reception,
-            Action::Tarpit | Action::Greylist => self.stations.edge,
-            Action::Drop | Action::Reject | Action::Limit => return Vec::new(),
-        };
-        let redirects = ["ipv4", "ipv6"].into_iter().zip(stations).filter_map(|(family, port)| {
-            port.map(|port| format!("tcp dport @alive meta nfproto {family} redirect to :{port}"))
-        });
-        redirects.chain(["accept".to_owned()]).collect()
-    }
-}
-
-/// The further conditions of what is done, with a blank behind, and the verdict: the last words, `drop` or `reject with ...`.
-fn split_verdict(done: &str) -> (&str, &str) {
-    let verdict =
-        ["reject", "drop", "accept"].into_iter().find_map(|verdict| done.find(verdict)).unwrap_or(0);
-    done.split_at(verdict)
-}
-
-/// The conditions of a rule, each alternative once, with a blank behind.
-fn matches(rule: &Rule, protected: bool) -> Vec<String> {
-    let mut all = sources(rule, protected);
-    let transport = transport(rule);
-    all.iter_mut().for_each(|words| words.push_str(&transport));
-    if rule.interfaces.is_empty() {
-        return all;
-    }
-    let mut each = Vec::new();
-    for interface in &rule.interfaces {
-        each.extend(all.iter().map(|words| format!("iifname \"{interface}\" {words}")));
-    }
-    each
-}
-
-/// In one of the tables that are not negated, and in none of the others.
-fn sources(rule: &Rule, protected: bool) -> Vec<String> {
-    if rule.tables.is_empty() && !protected {
-        return vec![String::new()];
-    }
-    let named = |negated: bool| {
-        rule.tables.iter().filter(move |table| table.negated == negated).map(|table| &table.name)
-    };
-    let mut all = Vec::new();
-    for family in Family::ALL {
-        let source = family.source();
-        let sets = |name: Option<&TableName>| {
-            let name = set(name, family);
-            [format!("{name}.hosts"), name]
-        };
-        let excluded: String =
-            named(true).flat_map(|name| sets(Some(name))).map(|set| format!("{source} != @{set} ")).collect();
-        let wanted = named(false).map(Some).chain(protected.then_some(None));
-        let within: Vec<String> =
-            wanted.flat_map(sets).map(|set| format!("{source} @{set} {excluded}")).collect();
-        all.extend(if within.is_empty() { vec![excluded] } else { within });
-    }
-    all
-}
-
-fn transport(rule: &Rule) -> String {
-    let ports = |protocol: &str| match port_list(&rule.ports) {
-        Some(ports) => format!("{protocol} dport {ports} "),
-        None => format!("meta l4proto {protocol} "),
-    };
-    let types = |protocol: &str, name: &str| {
-        let types: Vec<String> = rule.icmp_types.iter().map(u8::to_string).collect();
-        if types.is_empty() {
-            format!("meta l4proto {protocol} ")
-        } else {
-            format!("{name} type {{ {} }} ", types.join(", "))
-        }
-    };
-    match rule.protocol {
-        Some(Protocol::Tcp) => ports("tcp"),
-        Some(Protocol::Udp) => ports("udp"),
-        Some(Protocol::Icmp) => types("icmp", "icmp"),
-        Some(Protocol::Icmp6) => types("ipv6-icmp", "icmpv6"),
-        Some(Protocol::Other(number)) => format!("meta l4proto {number} "),
-        None if rule.ports.is_empty() => String::new(),
-        None => ports("tcp"),
-    }
-}
-
-/// As a set of nft, which takes no ranges that overlap.
-fn port_list(ports: &[Ports]) -> Option<String> {
-    let mut sorted: Vec<(u16, u16)> = ports.iter().map(|range| (*range.start(), *range.end())).collect();
-    sorted.sort_unstable();
-    let mut joined: Vec<(u16, u16)> = Vec::new();
-    for (first, last) in sorted {
-        match joined.last_mut() {
-            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
-            _ => joined.push((first, last)),
-        }
-    }
-    let each: Vec<String> = joined
-        .into_iter()
-        .map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") })
-        .collect();
-    (!each.is_empty()).then(|| format!("{{ {} }}", each.join(", ")))
 }
