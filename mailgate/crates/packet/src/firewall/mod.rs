@@ -10,6 +10,7 @@ mod check;
 pub mod config;
 mod control;
 mod cookies;
+mod covers;
 mod denies;
 mod derive;
 mod meant;

@@ -3,6 +3,8 @@
 //! An interface takes one filter only. What an earlier start attached is replaced without a moment in which neither
 //! program runs; a program that reads other maps than ours stays until the tables are in ours.
 
+mod way;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
@@ -15,63 +17,12 @@ use super::super::status::{How, Interface};
 use super::super::{Error, Mode};
 use super::owner::Owner;
 use super::{device, pins, probe, sys};
+use way::{Attached, Way, driver_refuses, say_attached};
 
 /// Pin of the program on the network namespace.
 const STEER: &str = "steer";
 /// Beginning of the pins of programs on interfaces; the way and the name follow.
 pub(super) const ON_INTERFACE: &str = "xdp-";
-
-/// In the driver or behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Native,
-    Generic,
-}
-
-impl Way {
-    const ALL: [Self; 2] = [Self::Native, Self::Generic];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-
-    const fn flags(self) -> u32 {
-        match self {
-            Self::Native => sys::XDP_FLAGS_DRV_MODE,
-            Self::Generic => sys::XDP_FLAGS_SKB_MODE,
-        }
-    }
-
-    const fn how(self) -> How {
-        match self {
-            Self::Native => How::Native,
-            Self::Generic => How::Generic,
-        }
-    }
-
-    const fn is_allowed(self, mode: Mode) -> bool {
-        match mode {
-            Mode::Native => matches!(self, Self::Native),
-            Mode::Generic => matches!(self, Self::Generic),
-            Mode::Auto | Mode::Off => true,
-        }
-    }
-}
-
-/// A program on an interface.
-#[derive(Debug)]
-struct Attached {
-    name: String,
-    way: Way,
-    pin: PathBuf,
-    /// Why it is not native, or not ours.
-    reason: Option<String>,
-    /// It is our program; else one of an earlier start with maps of its own.
-    is_ours: bool,
-}
 
 /// The programs that are put into links, and on what.
 pub(super) struct Programs {
@@ -430,30 +381,6 @@ impl Links {
             }
         }
     }
-}
-
-fn say_attached(attached: &Attached) {
-    let (interface, mode) = (&attached.name, attached.way.name());
-    match &attached.reason {
-        Some(reason) => tracing::warn!(target: "edge", event = "packet", %interface, mode, %reason,
-            "attached, not as fast as it could be"),
-        None => tracing::info!(target: "edge", event = "packet", %interface, mode, "attached"),
-    }
-}
-
-/// The kernel passes on only the driver's number; what it usually means.
-fn driver_refuses(error: &io::Error) -> String {
-    let meaning = match error.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => {
-            "it has no native XDP, or not with these offloads (try `ethtool -K … lro off`)"
-        }
-        Some(libc::ERANGE | libc::EINVAL) => {
-            "the MTU or the queues do not fit (an MTU below 3500 usually does)"
-        }
-        Some(libc::ENOSPC | libc::ENOMEM) => "it has too few queues or too little memory for native XDP",
-        _ => "it does not say why",
-    };
-    format!("the driver does not take the filter: {error}: {meaning}")
 }
 
 fn pin_at(link: BorrowedFd<'_>, pin: &Path) -> Result<(), Error> {
