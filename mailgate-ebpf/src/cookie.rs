@@ -46,7 +46,12 @@ pub fn answer(ctx: &XdpContext) -> u32 {
     let mss = ((cookie >> 32) as u16).min(if matches!(packet.family, Family::V4) { MSS_V4 } else { MSS_V6 });
     // No window scaling, SACK or timestamps: the kernel reads them from a timestamp that only it can make. And no reply
     // is longer than what asked for it.
-    let option = if packet.header >= 24 { Some(mss_option(mss)) } else { None };
+    // Read back, so that the compiler makes it on every way here: before 6.8 the verifier does not see that a second look at
+    // the length of the header comes out as the first one did, and would find something else in its place.
+    let segment_size = mss_option(mss);
+    // SAFETY: a variable of ours.
+    let segment_size = unsafe { (&raw const segment_size).read_volatile() };
+    let option = if packet.header >= 24 { Some(segment_size) } else { None };
     sent(write(ctx, &packet, &reply, &Body { option, bytes: 0, sum: 0 }), Answered::Cookie)
 }
 

@@ -40,7 +40,7 @@ pub use process::{Finished, Running, find, run, start};
 pub use service::{DOMAIN, PASSWORD, Ports, Service};
 pub use sink::{Received, Sink};
 pub use smtp_client::{SmtpClient, SmtpReply};
-pub use wait::{interrupt, until};
+pub use wait::{interrupt, rounds, until};
 
 /// Says why a test cannot run here, in the form that `cargo xtask test` counts.
 pub fn skip(reason: impl std::fmt::Display) {

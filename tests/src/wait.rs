@@ -26,6 +26,17 @@ fn patient(limit: Duration) -> Duration {
     limit.saturating_mul(times)
 }
 
+/// Set where qemu translates every instruction (`cargo xtask test --kernels` does so).
+const TRANSLATED: &str = "MAILGATE_TRANSLATED";
+/// The share of rounds there.
+const SHARE: u32 = 10;
+
+/// How often a test is to repeat what it does `count` times; less often where every instruction is translated.
+#[must_use]
+pub fn rounds(count: u32) -> u32 {
+    if std::env::var_os(TRANSLATED).is_some() { count.div_ceil(SHARE) } else { count }
+}
+
 /// Looks at `condition` until it gives a value; the time that took beside it.
 ///
 /// # Errors

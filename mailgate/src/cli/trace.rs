@@ -74,11 +74,11 @@ pub(super) fn run(place: &Place, arguments: &Arguments, json: bool) -> Result<()
     use mailgate_packet::xdp::trace::{Tracer, Wanted};
 
     let config = place.load()?.edge.packet;
-    let names = line::Names::ask(place);
     let wanted = Wanted { all: arguments.all, sample: arguments.sample, rate: arguments.rate };
     let mut file = arguments.pcap.as_deref().map(pcap::Writer::create).transpose()?;
     let system = |error: mailgate_packet::Error| failure(exit::UNAVAILABLE, error.to_string());
     let mut tracer = Tracer::open(&config, wanted).map_err(system)?;
+    let names = line::Names::ask(place, || tracer.labels());
     let lost = tracer.lost();
     stop::on_signals()?;
     let begun = std::time::Instant::now();

@@ -66,8 +66,8 @@ fn dropped_packets_are_traced_by_address_and_written_for_tshark() {
     let lines = String::from_utf8(read.stdout).unwrap();
     assert_eq!(
         lines,
-        "198.18.3.1\t25\teth0\tdrop (rule 2) [1]\n".repeat(2),
-        "rule and table have no names without a daemon"
+        "198.18.3.1\t25\teth0\tdrop (rule table drop) [drop]\n".repeat(2),
+        "rule and table have their names without a daemon too"
     );
 
     let done = mx.run(trace(&["--within", "1s", "--reason", "pass"]), PATIENCE).unwrap();

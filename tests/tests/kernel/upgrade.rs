@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use mailgate_packet::xdp::{Xdp, sys};
 use mailgate_packet::{Config, Mode, PacketFilter as _};
-use mailgate_tests::{Namespace, Network, until};
+use mailgate_tests::{Namespace, Network, rounds, until};
 
 use crate::station::{config, missing, open, pins, tables, ways};
 use crate::wire::{EVIL, GOOD, HUB, MX};
@@ -16,7 +16,7 @@ use crate::wire::{EVIL, GOOD, HUB, MX};
 /// Where the packets go.
 const PORT: u16 = 9999;
 /// Packets of the listed source between two steps.
-const BETWEEN: u64 = 500;
+const BETWEEN: u32 = 500;
 
 /// A source that sends as fast as it can.
 pub(crate) struct Sender {
@@ -44,9 +44,9 @@ impl Sender {
 
     /// Waits until it sent some more.
     pub(crate) fn go_on(&self) {
-        let until_now = self.sent.load(Ordering::Relaxed);
+        let enough = self.sent.load(Ordering::Relaxed) + u64::from(rounds(BETWEEN));
         until("the source to send", Duration::from_secs(20), || {
-            (self.sent.load(Ordering::Relaxed) > until_now + BETWEEN).then_some(())
+            (self.sent.load(Ordering::Relaxed) > enough).then_some(())
         })
         .unwrap();
     }
@@ -102,7 +102,7 @@ fn no_packet_of_a_listed_source_passes_during_restart_upgrade_and_change_of_mode
     drop(filter);
     let sender = Sender::begin(network.node("evil").unwrap());
 
-    for round in 0..5 {
+    for round in 0..rounds(5) {
         sender.go_on();
         let filter = opened(mx, &native);
         sender.go_on();
@@ -112,7 +112,7 @@ fn no_packet_of_a_listed_source_passes_during_restart_upgrade_and_change_of_mode
         assert_eq!(received(&at).1, 0, "restart {round}");
     }
 
-    for round in 0..5 {
+    for round in 0..rounds(5) {
         // What another version left: links and maps of another shape, under another name.
         let there = folder.clone();
         mx.within(move || Ok(std::fs::rename(&there, there.with_file_name("v0-old"))?)).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use mailgate_tests::{Daemon, Namespace, Network};
+use mailgate_tests::{Daemon, Namespace, Network, rounds};
 use serde_json::Value;
 
 use crate::station::missing;
@@ -14,25 +14,71 @@ use crate::wire::{EVIL, GOOD, HUB, MX};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often an entry comes and goes.
-const ROUNDS: usize = 20;
+const ROUNDS: u32 = 20;
 
 /// A name of its own for each test, because they run at the same time.
 fn instance(folder: &std::path::Path) -> String {
     folder.file_name().unwrap().to_string_lossy().replace('.', "-")
 }
 
-fn daemon<'n>(folder: &std::path::Path, inside: &'n Namespace, more: &str) -> Daemon<'n> {
-    let text = format!(
-        "hostname = \"mx.example.org\"\n[smtp.mx]\nlisten = [\"{0}:25\"]\n[smtp.msa]\nlisten = []\n\
-         submissions = []\n[access.imap]\nlisten = []\nlisten_tls = []\n[edge.packet]\n\
-         interfaces = [\"eth0\"]\nmode = \"native\"\ninstance = \"{1}\"\n{more}",
-        MX.v4,
-        instance(folder)
-    );
-    let daemon = Daemon::start(folder, &text, Some(inside)).unwrap();
-    let status = daemon.json(&["status"]).unwrap();
-    assert_eq!(status["filter"]["acts"], "kernel", "{status:#}");
-    daemon
+/// The listed host and another one send datagrams to mx, where a daemon runs.
+struct Place {
+    network: Network,
+    listed: UdpSocket,
+    marker: UdpSocket,
+    at: UdpSocket,
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let network = Network::new(HUB, &[MX, GOOD, EVIL]).unwrap();
+        let at = network.node("mx").unwrap().within(|| Ok(UdpSocket::bind((MX.v4, 9999))?)).unwrap();
+        at.set_read_timeout(Some(PATIENCE)).unwrap();
+        let [listed, marker] = ["evil", "good"].map(|from| sender(network.node(from).unwrap()));
+        let folder = tempfile::Builder::new().prefix("mailgate-verbs").tempdir().unwrap();
+        Self { network, listed, marker, at, folder }
+    }
+
+    /// A daemon on mx; `more` are lines of its configuration.
+    fn daemon(&self, more: &str) -> Daemon<'_> {
+        let text = format!(
+            "hostname = \"mx.example.org\"\n[smtp.mx]\nlisten = [\"{0}:25\"]\n[smtp.msa]\nlisten = []\n\
+             submissions = []\n[access.imap]\nlisten = []\nlisten_tls = []\n[edge.packet]\n\
+             interfaces = [\"eth0\"]\nmode = \"native\"\ninstance = \"{1}\"\n{more}",
+            MX.v4,
+            instance(self.folder.path())
+        );
+        let inside = self.network.node("mx").unwrap();
+        let daemon = Daemon::start(self.folder.path(), &text, Some(inside)).unwrap();
+        let status = daemon.json(&["status"]).unwrap();
+        assert_eq!(status["filter"]["acts"], "kernel", "{status:#}");
+        daemon
+    }
+
+    /// The next datagram that came to mx.
+    fn received(&self) -> String {
+        let mut buffer = [0; 100];
+        let length = self.at.recv(&mut buffer).expect("a datagram");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// The filter outlives its daemon; what the test made is to be gone.
+    fn detach(&self) {
+        let instance = instance(self.folder.path());
+        let mx = self.network.node("mx").unwrap();
+        mx.within(move || {
+            let config = mailgate_packet::Config {
+                interfaces: vec!["eth0".to_owned()],
+                instance,
+                mode: mailgate_packet::Mode::Off,
+                ..Default::default()
+            };
+            mailgate_packet::xdp::remove(&config)?;
+            Ok(())
+        })
+        .unwrap();
+    }
 }
 
 /// A socket of a namespace that talks to the one on mx.
@@ -45,47 +91,40 @@ fn sender(from: &Namespace) -> UdpSocket {
     .unwrap()
 }
 
-fn received(at: &UdpSocket) -> String {
-    let mut buffer = [0; 100];
-    let length = at.recv(&mut buffer).expect("a datagram");
-    String::from_utf8_lossy(&buffer[..length]).into_owned()
-}
-
 #[test]
 fn an_entry_that_a_command_added_or_deleted_is_so_for_the_next_packet() {
     if let Some(reason) = missing() {
         return mailgate_tests::skip(reason);
     }
-    let network = Network::new(HUB, &[MX, GOOD, EVIL]).unwrap();
-    let mx = network.node("mx").unwrap();
-    let (listed, marker) = (sender(network.node("evil").unwrap()), sender(network.node("good").unwrap()));
-    let at = mx.within(|| Ok(UdpSocket::bind((MX.v4, 9999))?)).unwrap();
-    at.set_read_timeout(Some(PATIENCE)).unwrap();
-    let folder = tempfile::Builder::new().prefix("mailgate-verbs").tempdir().unwrap();
-    let mut daemon = daemon(folder.path(), mx, "");
+    let place = Place::new();
+    let mut daemon = place.daemon("");
     let evil = EVIL.v4.to_string();
 
     let mut took = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds(ROUNDS) {
         let began = Instant::now();
         daemon.command(&["table", "add", "drop", &evil]).unwrap();
         took.push(began.elapsed());
-        listed.send(format!("stopped {round}").as_bytes()).unwrap();
-        marker.send(format!("marker {round}").as_bytes()).unwrap();
-        assert_eq!(received(&at), format!("marker {round}"), "the one sent before it was stopped");
+        place.listed.send(format!("stopped {round}").as_bytes()).unwrap();
+        place.marker.send(format!("marker {round}").as_bytes()).unwrap();
+        assert_eq!(place.received(), format!("marker {round}"), "the one sent before it was stopped");
         daemon.command(&["table", "delete", "drop", &evil]).unwrap();
-        listed.send(format!("back {round}").as_bytes()).unwrap();
-        assert_eq!(received(&at), format!("back {round}"));
+        place.listed.send(format!("back {round}").as_bytes()).unwrap();
+        assert_eq!(place.received(), format!("back {round}"));
     }
     took.sort();
-    println!("`table add` until it returns, in force and on disk: median {:?} of {ROUNDS}", took[ROUNDS / 2]);
+    println!(
+        "`table add` until it returns, in force and on disk: median {:?} of {}",
+        took[took.len() / 2],
+        took.len()
+    );
 
     daemon.command(&["table", "add", "drop", &evil]).unwrap();
     let tested = daemon.attempt(&["table", "test", &evil], "").unwrap();
     assert_eq!(tested.status.code(), Some(0), "{}", tested.output);
     assert!(tested.output.contains("decides: drop;"), "{}", tested.output);
     daemon.stop();
-    detach(mx, folder.path());
+    place.detach();
 }
 
 #[test]
@@ -93,21 +132,16 @@ fn a_table_that_counts_shows_what_the_kernel_counted_once_and_also_while_no_daem
     if let Some(reason) = missing() {
         return mailgate_tests::skip(reason);
     }
-    let network = Network::new(HUB, &[MX, GOOD, EVIL]).unwrap();
-    let mx = network.node("mx").unwrap();
-    let (listed, marker) = (sender(network.node("evil").unwrap()), sender(network.node("good").unwrap()));
-    let at = mx.within(|| Ok(UdpSocket::bind((MX.v4, 9999))?)).unwrap();
-    at.set_read_timeout(Some(PATIENCE)).unwrap();
-    let folder = tempfile::Builder::new().prefix("mailgate-verbs").tempdir().unwrap();
+    let place = Place::new();
     let counting = "[[lists.table]]\nname = \"drop\"\naction = \"drop\"\ncounters = true\n";
-    let mut daemon = daemon(folder.path(), mx, counting);
+    let mut daemon = place.daemon(counting);
     daemon.command(&["table", "add", "drop", "198.18.3.0/24", "10.0.0.0/8"]).unwrap();
     let send = |count: usize| {
         for _ in 0..count {
-            listed.send(b"12 bytes in it").unwrap();
+            place.listed.send(b"12 bytes in it").unwrap();
         }
-        marker.send(b"marker").unwrap();
-        assert_eq!(received(&at), "marker");
+        place.marker.send(b"marker").unwrap();
+        assert_eq!(place.received(), "marker");
     };
     let row = |daemon: &Daemon<'_>| -> Value {
         let rows = daemon.json(&["table", "show", "drop"]).unwrap();
@@ -138,23 +172,7 @@ fn a_table_that_counts_shows_what_the_kernel_counted_once_and_also_while_no_daem
     assert_eq!(idle, "0/2 addresses expired.\n");
 
     daemon.stop();
-    detach(mx, folder.path());
-}
-
-/// The filter outlives its daemon; what the test made is to be gone.
-fn detach(mx: &Namespace, folder: &std::path::Path) {
-    let instance = instance(folder);
-    mx.within(move || {
-        let config = mailgate_packet::Config {
-            interfaces: vec!["eth0".to_owned()],
-            instance,
-            mode: mailgate_packet::Mode::Off,
-            ..Default::default()
-        };
-        mailgate_packet::xdp::remove(&config)?;
-        Ok(())
-    })
-    .unwrap();
+    place.detach();
 }
 
 #[test]
@@ -162,13 +180,8 @@ fn a_set_of_100000_is_replaced_while_packets_are_judged_by_all_of_it_or_by_none(
     if let Some(reason) = missing() {
         return mailgate_tests::skip(reason);
     }
-    let network = Network::new(HUB, &[MX, GOOD, EVIL]).unwrap();
-    let mx = network.node("mx").unwrap();
-    let (listed, marker) = (sender(network.node("evil").unwrap()), sender(network.node("good").unwrap()));
-    let at = mx.within(|| Ok(UdpSocket::bind((MX.v4, 9999))?)).unwrap();
-    at.set_read_timeout(Some(PATIENCE)).unwrap();
-    let folder = tempfile::Builder::new().prefix("mailgate-verbs").tempdir().unwrap();
-    let mut daemon = daemon(folder.path(), mx, "");
+    let place = Place::new();
+    let mut daemon = place.daemon("");
     // Both sets hold the sender: there is no moment at which it gets through, though every other entry changes.
     let set = |first: u32| {
         let mut text = format!("{}\n", EVIL.v4);
@@ -180,23 +193,23 @@ fn a_set_of_100000_is_replaced_while_packets_are_judged_by_all_of_it_or_by_none(
     for first in [0x0a00_0000, 0x0b00_0000, 0x0a00_0001] {
         let said = daemon.command_with(&["table", "replace", "drop", "-f", "-"], &set(first)).unwrap();
         assert!(said.starts_with("10000"), "{said}");
-        listed.send(b"stopped").unwrap();
-        marker.send(b"marker").unwrap();
-        assert_eq!(received(&at), "marker");
+        place.listed.send(b"stopped").unwrap();
+        place.marker.send(b"marker").unwrap();
+        assert_eq!(place.received(), "marker");
     }
     std::thread::scope(|scope| {
         let replacing =
             scope.spawn(|| daemon.command_with(&["table", "replace", "drop", "-f", "-"], &set(7)));
         let mut sent = 0;
         while !replacing.is_finished() {
-            listed.send(b"stopped").unwrap();
+            place.listed.send(b"stopped").unwrap();
             sent += 1;
         }
         replacing.join().unwrap().unwrap();
         println!("{sent} datagrams while the set was replaced");
     });
-    marker.send(b"marker").unwrap();
-    assert_eq!(received(&at), "marker", "a datagram got through between two sets");
+    place.marker.send(b"marker").unwrap();
+    assert_eq!(place.received(), "marker", "a datagram got through between two sets");
     daemon.stop();
-    detach(mx, folder.path());
+    place.detach();
 }

@@ -216,6 +216,9 @@ fn first_files(plan: &Plan<'_>) -> Result<Vec<u8>> {
         ("WORKERS", PROCESSORS.to_string()),
         ("MAILGATE_PATIENCE", plan.engine.patience().to_owned()),
     ];
+    if plan.engine == Engine::Translation {
+        words.push(("MAILGATE_TRANSLATED", "1".to_owned()));
+    }
     for (name, path) in [
         ("BINARY", plan.binary),
         ("MAILGATE_BIN", plan.daemon),

@@ -6,7 +6,14 @@
 . /run/machine/machine/plan
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 RUST_BACKTRACE=0
 box=/run/machine/bin/busybox
-printf '#!%s sh\nexec %s modprobe "$@"\n' "$box" "$box" >/run/machine/modprobe
+# One after the other: who asks for a module that another one is loading would be told that it is there. Not for long: a
+# module may ask for one itself.
+{
+    echo "#!$box sh"
+    echo "exec 9>/run/machine/loading"
+    echo "flock -w 5 9"
+    echo "exec $box modprobe \"\$@\""
+} >/run/machine/modprobe
 $box chmod 755 /run/machine/modprobe
 $box mount -t cgroup2 cgroup /sys/fs/cgroup
 $box mount -t bpf bpf /sys/fs/bpf

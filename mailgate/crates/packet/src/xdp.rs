@@ -2,6 +2,7 @@
 
 mod attach;
 mod device;
+mod labels;
 mod maps;
 pub mod offline;
 mod owner;
@@ -39,6 +40,7 @@ use super::{
 use crate::firewall::{ReversePath, RuleSet};
 use crate::overload::Accounting;
 use attach::Links;
+pub use labels::Labels;
 use maps::Maps;
 pub use owner::Owner;
 use programs::Answering;
@@ -141,6 +143,18 @@ impl Xdp {
     pub fn program(&self, name: &str) -> Result<OwnedFd, Error> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         duplicate(&loaded, name)
+    }
+
+    /// After tables or rules changed: for whoever reads the pins without a daemon.
+    fn write_labels(&self) {
+        let rules = if self.unconfirmed().is_some() { Vec::new() } else { self.shared.rules(|_| (0, 0)) };
+        let labels = Labels {
+            tables: self.shared.current().names(),
+            rules: rules.into_iter().map(|row| row.effective.rule.name).collect(),
+        };
+        if let Err(error) = labels.write(&self.folder) {
+            tracing::debug!(target: "edge", event = "packet", %error, "a trace without a daemon has no names");
+        }
     }
 
     /// Programs of earlier starts, which read maps of their own, may go now.
@@ -288,6 +302,7 @@ impl PacketFilter for Xdp {
         let applied = self.shared.apply(changes);
         if is_whole && applied.is_ok() {
             self.tables_are_in_force();
+            self.write_labels();
         }
         applied
     }
@@ -323,16 +338,20 @@ impl PacketFilter for Xdp {
         self.follow_routes(&rules)?;
         self.shared.set_rules(rules, within)?;
         self.answering.follow(&self.shared.rule_set());
+        self.write_labels();
         Ok(())
     }
 
     fn confirm(&self) -> Result<bool, Error> {
-        self.shared.confirm()
+        let confirmed = self.shared.confirm()?;
+        self.write_labels();
+        Ok(confirmed)
     }
 
     fn roll_back(&self) -> Result<bool, Error> {
         let back = self.shared.roll_back()?;
         self.answering.follow(&self.shared.rule_set());
+        self.write_labels();
         Ok(back)
     }
 
@@ -342,6 +361,9 @@ impl PacketFilter for Xdp {
 
     fn tick(&self) -> Result<bool, Error> {
         let back = self.shared.tick()?;
+        if back {
+            self.write_labels();
+        }
         let rules = self.shared.rule_set();
         self.answering.follow(&rules);
         self.follow_routes(&rules)?;

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use mailgate_common::packet::{ICMP, ICMP6, TCP, UDP, flags};
 use mailgate_common::{Address, Family, Fragment, Packet, parse};
+use mailgate_packet::xdp::Labels;
 use mailgate_packet::xdp::trace::Traced;
 use serde_json::{Value, json};
 
 use crate::admin::{self, Answer, Call};
 use crate::config::Place;
 
-/// What numbers stand for, as far as a daemon tells.
+/// What numbers stand for, as far as a daemon or the pins tell.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     tables: Vec<String>,
@@ -19,13 +20,16 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Asks the daemon; nothing when there is none.
-    pub(super) fn ask(place: &Place) -> Self {
+    /// Asks the daemon; when there is none, what it left beside the pins.
+    pub(super) fn ask(place: &Place, left: impl FnOnce() -> Labels) -> Self {
         let strings = |value: Option<&Value>| -> Vec<String> {
             let rows = value.and_then(Value::as_array).into_iter().flatten();
             rows.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let Some(status) = answer(place, &Call::Status) else { return Self::default() };
+        let Some(status) = answer(place, &Call::Status) else {
+            let Labels { tables, rules } = left();
+            return Self { tables, rules };
+        };
         Self {
             tables: strings(status.pointer("/filter/tables")),
             rules: strings(status.pointer("/filter/rules")),

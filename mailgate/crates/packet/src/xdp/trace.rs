@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::{Config, Error};
-use super::{maps, pins, sys};
+use super::{Labels, maps, pins, sys};
 
 /// What is traced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct Traced {
 pub struct Tracer {
     ring: RingBuf<MapData>,
     settings: OwnedFd,
-    reasons: PathBuf,
+    folder: PathBuf,
     /// Only one can read a ring.
     _lock: Flock<File>,
 }
@@ -71,11 +71,17 @@ impl Tracer {
         let data = MapData::from_pin(folder.join(names::TRACE)).map_err(failed("opening the trace"))?;
         let ring = RingBuf::try_from(aya::maps::Map::RingBuf(data)).map_err(failed("opening the trace"))?;
         let settings = pins::open(&folder.join(names::SETTINGS))?;
-        let tracer = Self { ring, settings, reasons: folder.join(names::REASONS), _lock: lock };
+        let tracer = Self { ring, settings, folder, _lock: lock };
         tracer.set(setting::TRACE_SAMPLE, wanted.sample.max(1).into())?;
         tracer.set(setting::TRACE_RATE, wanted.rate.into())?;
         tracer.set(setting::TRACE, if wanted.all { trace::ALL } else { trace::LOGGED })?;
         Ok(tracer)
+    }
+
+    /// What the numbers of tables and rules stand for, as the last daemon left it.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        Labels::read(&self.folder)
     }
 
     fn set(&self, index: u32, value: u64) -> Result<(), Error> {
@@ -102,7 +108,7 @@ impl Tracer {
     /// Events that were lost since the filter was attached, because the ring was full or they came too often.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let Ok(data) = MapData::from_pin(&self.reasons) else { return 0 };
+        let Ok(data) = MapData::from_pin(self.folder.join(names::REASONS)) else { return 0 };
         let map = aya::maps::Map::PerCpuArray(data);
         let Ok(counts) = aya::maps::PerCpuArray::<_, [u64; 2]>::try_from(map) else { return 0 };
         let lost = counts.get(&(Reason::EventLost as u32), 0);
