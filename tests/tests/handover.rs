@@ -47,6 +47,10 @@ impl Learn for Memory {
 
 impl World {
     fn new() -> World {
+        World::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut mailgate_edge::Config)) -> World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -54,7 +58,7 @@ impl World {
         let clock = ManualClock::at(NOW);
         let source = Arc::new(Mutex::new(STRANGER.parse().unwrap()));
         let (edge, spool, address) =
-            runtime.block_on(build(folder.path(), dns.address(), &clock, Arc::clone(&source)));
+            runtime.block_on(build(folder.path(), dns.address(), &clock, Arc::clone(&source), change));
         World { edge, spool, clock, address, source, runtime, _dns: dns, _folder: folder }
     }
 
@@ -110,6 +114,7 @@ async fn build(
     dns: SocketAddr,
     clock: &ManualClock,
     source: Arc<Mutex<IpAddr>>,
+    change: impl FnOnce(&mut mailgate_edge::Config),
 ) -> (Arc<Edge>, Spool, SocketAddr) {
     let hostname = Domain::parse("mx.example.org").unwrap();
     let time: Arc<dyn mailgate_model::Clock> = Arc::new(clock.clone());
@@ -144,6 +149,7 @@ async fn build(
     let mode = mailgate_edge::config::Mode::Classic;
     let mut config = mailgate_edge::Config { mode, ..mailgate_edge::Config::default() };
     config.greylist.pass_after = Span::from_secs(PASS.as_secs());
+    change(&mut config);
     let edge = Edge::new(mailgate_edge::Parts {
         content_limit: mailgate_smtp::Config::default().message_size,
         config,
@@ -436,4 +442,41 @@ fn accepted_mail_keeps_who_passed_and_silence_loses_it() {
     assert!(entry.standing.contains("passed"), "{:?}", entry.standing);
     world.clock.advance(7 * day);
     world.deferred_before("a@client.example", "alice@example.org");
+}
+
+#[test]
+fn a_message_judged_by_its_content_is_taken_once_and_whole_and_reception_answers_for_it() {
+    let world = World::with(|config| config.greylist.decide = mailgate_edge::config::Decide::Data);
+    let hand_in = |from: &str, to: &str| {
+        let mut client = world.client(from);
+        client.expect("EHLO client.example", "250").unwrap();
+        client.expect("MAIL FROM:<a@client.example>", "250").unwrap();
+        client.expect(&format!("RCPT TO:<{to}>"), "250").unwrap();
+        client.expect("RCPT TO:<bob@example.org>", "452").unwrap();
+        client.expect("DATA", "354").unwrap();
+        client.send(b"Message-ID: <1@x>\r\nSubject: x\r\n\r\n..dot\r\n").unwrap();
+        let reply = client.command(".").unwrap();
+        (client, reply)
+    };
+    for to in ["alice@example.org", "nobody@example.org"] {
+        let (mut client, reply) = hand_in(STRANGER, to);
+        assert_eq!(reply.code, 451, "{reply}");
+        client.expect("QUIT", "221").unwrap();
+    }
+    assert!(world.queued().is_empty());
+    world.clock.advance(PASS);
+    // Another address of the pool.
+    let (mut client, reply) = hand_in("198.51.100.7", "alice@example.org");
+    assert_eq!(reply.code, 250, "{}", client.transcript());
+    assert_eq!(client.message("a@client.example", &["bob@example.org"], CONTENT).unwrap().code, 250);
+    let queued = world.queued();
+    assert_eq!(queued.len(), 2);
+    assert_eq!((queued[0].0.as_str(), queued[0].1), ("a@client.example", 1));
+    assert!(queued[0].2.ends_with("Subject: x\r\n\r\n.dot\r\n"), "{}", queued[0].2);
+    assert!(queued[0].2.contains("from client.example ([198.51.100.7])"), "{}", queued[0].2);
+    // A recipient that reception does not know is refused after the content, and nothing is kept.
+    let (mut client, reply) = hand_in("198.51.100.8", "nobody@example.org");
+    assert_eq!(reply.code, 550, "{}", client.transcript());
+    assert_eq!(client.message("a@client.example", &["bob@example.org"], CONTENT).unwrap().code, 250);
+    assert_eq!(world.queued().len(), 3);
 }

@@ -80,6 +80,7 @@ impl Answers {
             | Call::GreyList { .. }
             | Call::GreyAdd { .. }
             | Call::GreyDelete { .. }
+            | Call::GreyCalled { .. }
             | Call::GreyImport { .. }
             | Call::GreyStatistics => super::grey::answer(&self.edge, call).await,
             Call::SyncStatus => self.sync(),

@@ -133,6 +133,10 @@ pub enum Call {
         kind: Option<GreyKind>,
         key: String,
     },
+    GreyCalled {
+        message: String,
+        junk: bool,
+    },
     GreyImport {
         rows: Vec<SpamdbRow>,
     },

@@ -2,6 +2,7 @@
 
 use std::str::FromStr as _;
 
+use mailgate_edge::learn::Called;
 use mailgate_edge::{Asked, Edge, Given, Query};
 use mailgate_store::greylist::Kind;
 use serde_json::json;
@@ -44,6 +45,16 @@ pub(super) async fn answer(edge: &Edge, call: Call) -> Result<Answer> {
                 }
                 count => Answer::done(format!("{} deleted", counted(count, "entry", "entries"))),
             }
+        }
+        Call::GreyCalled { message, junk } => {
+            let called = if junk { Called::Junk } else { Called::Good };
+            let changed = edge.called(&message, called).await.map_err(data)?;
+            Answer::done(match changed.as_slice() {
+                [] => {
+                    format!("{message} changes nothing: no such message is known, or it was called so before")
+                }
+                who => format!("{message} counts for {}", who.join(", ")),
+            })
         }
         Call::GreyImport { rows } => Answer::done(edge.grey_import(&rows.join("\n")).await.map_err(data)?),
         _ => {

@@ -83,6 +83,14 @@ pub(super) enum Verb {
         #[arg(long, value_enum)]
         kind: Option<GreyKind>,
     },
+    /// A message is junk: whoever handed it in loses half of what it had earned.
+    Junk {
+        /// Its queue id or Message-ID.
+        message: String,
+        /// It was called junk before and is none: its sender gets credit for one good message.
+        #[arg(long)]
+        not: bool,
+    },
     /// Take over a dump that spamdb(8) printed.
     Import {
         /// The dump; `-` is standard input.
@@ -139,6 +147,7 @@ impl Verb {
             }
             Self::Add { key, kind } => (Call::GreyAdd { kind, key }, Show::Card),
             Self::Delete { key, kind } => (Call::GreyDelete { kind, key }, Show::Card),
+            Self::Junk { message, not } => (Call::GreyCalled { message, junk: !not }, Show::Card),
             Self::Import { file } => {
                 (Call::GreyImport { rows: text_of(&file)?.lines().map(str::to_owned).collect() }, Show::Card)
             }

@@ -24,10 +24,10 @@ impl ToReception {
 impl Handoff for ToReception {
     fn hand_over(&self, handover: Handover) {
         let server = Arc::clone(&self.server);
-        let Handover { stream, client, session, greeted, helo, mail, pending } = handover;
+        let Handover { stream, client, session, greeted, helo, mail, rcpt, pending } = handover;
         self.tasks.spawn(async move {
             if greeted {
-                server.resume(Resumed { stream, client, session, helo, mail, pending }).await;
+                server.resume(Resumed { stream, client, session, helo, mail, rcpt, pending }).await;
             } else {
                 server.serve(Service::Mx, stream, client, session).await;
             }

@@ -70,6 +70,11 @@ impl World {
 
     /// The daemon with these lines in `[edge.foreign]` and `[edge.packet]`.
     fn daemon(&self, foreign: &str, packet: &str) -> Daemon<'_> {
+        self.daemon_with(foreign, packet, "")
+    }
+
+    /// The same with these in `[edge.greylist]`, too.
+    fn daemon_with(&self, foreign: &str, packet: &str, greylist: &str) -> Daemon<'_> {
         let text = format!(
             r#"
 hostname = "mx.example.org"
@@ -82,6 +87,7 @@ behind = "foreign"
 {foreign}
 [edge.greylist]
 pass_after = "1s"
+{greylist}
 [edge.packet]
 interfaces = ["eth0"]
 {packet}
@@ -212,6 +218,11 @@ fn may_come_again(world: &World, daemon: &Daemon<'_>, sender: &str) {
     assert!(!greeting.contains(POSTFIX), "it should meet the edge: {greeting}");
     let (_, reply) = attempt_of(client, sender).unwrap();
     assert!(reply.code == 451 && reply.text().contains("greylisted"), "{reply}");
+    delay_is_over(daemon, sender);
+}
+
+/// Waits until a retry of the stranger would pass.
+fn delay_is_over(daemon: &Daemon<'_>, sender: &str) {
     let ip = STRANGER.v4.to_string();
     let mut last = None;
     let passes = until("the end of the delay", PATIENCE, || {
@@ -508,4 +519,65 @@ fn when_the_daemon_is_killed_strangers_wait_if_the_administrator_says_so() {
         world.reaches_postfix(&FRIEND, to);
         assert!(world.is_cut_off(&SPAMMER, to), "listed");
     }
+}
+
+/// One message in a session that the edge began; the reply to its content.
+fn letter(world: &World, from: IpAddr, to: &str, word: &str) -> (SmtpClient, mailgate_tests::SmtpReply) {
+    let mx = if from.is_ipv6() { IpAddr::V6(MX.v6) } else { IpAddr::V4(MX.v4) };
+    let (mut client, greeting) = world.greeted(&STRANGER, mx).unwrap();
+    assert!(!greeting.contains(POSTFIX), "it should meet the edge: {greeting}");
+    client.expect("EHLO mail.example.net", "250").unwrap();
+    client.expect(&format!("MAIL FROM:<{FROM}>"), "250").unwrap();
+    client.expect(&format!("RCPT TO:<{to}>"), "250").unwrap();
+    client.expect("DATA", "354").unwrap();
+    // More than is read before the decision.
+    let body = "0123456789 abcdefghijklmnopqrstuvwxyz\r\n".repeat(6000);
+    client
+        .send(
+            format!("Message-ID: <{word}@example.net>\r\nSubject: {word}\r\n\r\n{body}..a dot\r\n")
+                .as_bytes(),
+        )
+        .unwrap();
+    let reply = client.command(".").unwrap();
+    (client, reply)
+}
+
+#[test]
+fn a_message_that_comes_again_from_another_address_goes_on_in_postfix_in_the_middle_of_its_content() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    let world = World::new(XCLIENT, "");
+    let daemon = world.daemon_with("", "", "decide = \"data\"");
+    hands_over(&daemon, "xclient");
+    let (first, second) = (IpAddr::V4(STRANGER.v4), IpAddr::V6(STRANGER.v6));
+    for (to, word) in [("victim@example.com", "to-another"), (TO, "to-ours")] {
+        let (mut client, reply) = letter(&world, first, to, word);
+        assert!(reply.code == 451 && reply.text().contains("greylisted"), "{reply}");
+        client.expect("QUIT", "221").unwrap();
+    }
+    assert!(world.postfix.delivered().is_empty());
+    delay_is_over(&daemon, FROM);
+
+    let (mut client, reply) = letter(&world, second, TO, "to-ours");
+    assert_eq!(reply.code, 250, "{reply}");
+    assert!(reply.text().contains("queued as"), "the answer is that of Postfix: {reply}");
+    client.expect("QUIT", "221").unwrap();
+    let message = world.delivered("Subject: to-ours");
+    assert!(message.contains(&format!("(mail.example.net [IPv6:{second}])")), "{message:.2000}");
+    assert_eq!(message.matches("0123456789 abc").count(), 6000);
+    assert!(message.contains("\n.a dot\n"));
+    let why = daemon.command(&["why", "to-ours@example.net"]).unwrap();
+    assert!(why.contains("same-message") && why.contains("first-attempt"), "{why}");
+
+    // A refusal is heard after the content, and the session goes on.
+    daemon.command(&["grey", "delete", &STRANGER.v6.to_string()]).unwrap();
+    world.meets_edge(&STRANGER, MX.v6.into());
+    let (mut client, reply) = letter(&world, second, "victim@example.com", "to-another");
+    assert!(matches!(reply.code, 454 | 554) && reply.text().contains("Relay access denied"), "{reply}");
+    client.expect(&format!("MAIL FROM:<{FROM}>"), "250").unwrap();
+    client.expect(&format!("RCPT TO:<{TO}>"), "250").unwrap();
+    content(&mut client, "after-a-refusal").unwrap();
+    world.delivered("after-a-refusal");
+    assert_eq!(world.postfix.delivered().len(), 2);
 }

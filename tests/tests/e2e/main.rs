@@ -16,6 +16,7 @@ mod reading;
 mod reception;
 mod relay;
 mod smuggling;
+mod spamd_sync;
 mod sync;
 mod tables;
 mod tour;

@@ -41,8 +41,9 @@ fn key(folder: &Path) -> Result<String> {
     Ok(line.to_owned())
 }
 
-fn configuration(own: usize, keys: &[String]) -> String {
-    let mut text = format!(
+/// An MX whose greylist has a short delay, and nothing else of a mail server; for more of `[edge]`.
+pub(super) fn lone_mx(host: Node) -> String {
+    format!(
         r#"hostname = "{}.example.org"
 [net.resolver]
 servers = ["127.0.0.1:9"]
@@ -59,12 +60,14 @@ listen_tls = []
 mode = "classic"
 [edge.greylist]
 pass_after = "2s"
-[edge.sync]
-listen = ["0.0.0.0:8027"]
-compare_every = "5s"
 "#,
-        HOSTS[own].label
-    );
+        host.label
+    )
+}
+
+fn configuration(own: usize, keys: &[String]) -> String {
+    let mut text = lone_mx(HOSTS[own]);
+    text.push_str("[edge.sync]\nlisten = [\"0.0.0.0:8027\"]\ncompare_every = \"5s\"\n");
     for (other, key) in keys.iter().enumerate().filter(|(other, _)| *other != own) {
         let Node { label, v4, .. } = HOSTS[other];
         text.push_str(&format!(

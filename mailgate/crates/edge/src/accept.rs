@@ -10,6 +10,7 @@ use mailgate_store::Greylist;
 use mailgate_store::greylist::PeerKind;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::classify::{Layers, Refusal, Route, classify, said};
@@ -73,6 +74,8 @@ pub struct Edge {
     pub(crate) around: Option<Surroundings>,
     pub(crate) feeds: Vec<TableName>,
     pub(crate) outbound: OnceLock<mailgate_store::Outbound>,
+    /// Room for contents that are read before their clients are judged.
+    pub(crate) contents: Arc<Semaphore>,
     places: Arc<Places>,
 }
 
@@ -121,6 +124,7 @@ impl Edge {
             around,
             feeds,
             outbound: OnceLock::new(),
+            contents: Arc::new(Semaphore::new(greylist::CONTENTS)),
             places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
             config,
             hostname,
@@ -225,6 +229,7 @@ impl Edge {
             greeted: false,
             helo: None,
             mail: None,
+            rcpt: None,
             pending: bytes::BytesMut::new(),
         });
     }

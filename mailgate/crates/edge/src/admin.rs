@@ -126,7 +126,7 @@ impl Edge {
     /// When the database cannot be read or written.
     pub async fn grey_dump(&self, query: Query) -> Result<String, Error> {
         let rows = self.greylist.list(filter(query)).await?;
-        Ok(rows.iter().map(|row| spamdb::line(row) + "\n").collect())
+        Ok(rows.iter().filter_map(spamdb::line).map(|line| line + "\n").collect())
     }
 
     /// What is known of one address.

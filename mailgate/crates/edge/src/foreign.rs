@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use mailgate_model::{Clock, Domain};
 use mailgate_net::{LookupError, Resolver, Reverse};
-use mailgate_proto::smtp::{Answer, Offered};
+use mailgate_proto::smtp::{Answer, Content, ContentLimits, DataDecoder, Flaw, Offered};
 use serde::Serialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +38,10 @@ use crate::reply;
 /// From the decision to the MTA's last answer before bytes are carried. A client grants five minutes to RCPT (RFC 5321
 /// §4.5.3.2.3), an MTA that tests early talkers greets after some seconds.
 const INTRODUCTION: Duration = Duration::from_secs(60);
+/// Begins the content, between the edge and the MTA.
+const DATA: &str = "DATA";
+/// Octets of a content nobody wants that are read at once.
+const SWALLOWED: usize = 16 * 1024;
 /// How long a client may take to fetch a refusal.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -92,6 +96,8 @@ pub struct ForeignStatus {
 /// A session that the MTA has taken, and what is still to be said to both sides.
 struct Resumed {
     mta: Mta,
+    /// The client sends a content that the MTA does not want: it is thrown away, and then the client hears why.
+    unwanted: bool,
     to_client: String,
     to_mta: BytesMut,
 }
@@ -161,13 +167,15 @@ impl Foreign {
         };
         carried.fetch_add(1, Ordering::Relaxed);
         tracing::info!(target: "edge", s = %session, event = "hand-over", ip = %handover.client.ip(), result = "carried");
-        let (mut tcp, from_mta) = resumed.mta.into_parts();
+        let Resumed { mta, unwanted, to_client, to_mta } = resumed;
+        let (mut tcp, from_mta) = mta.into_parts();
         let mut client = handover.stream;
         let begin = async {
-            client.write_all(resumed.to_client.as_bytes()).await?;
+            let to_mta = if unwanted { unwanted_content(&mut client, to_mta).await? } else { to_mta };
+            client.write_all(to_client.as_bytes()).await?;
             client.write_all(&from_mta).await?;
             client.flush().await?;
-            tcp.write_all(&resumed.to_mta).await
+            tcp.write_all(&to_mta).await
         };
         let begun = tokio::select! {
             begun = begin => begun.is_ok(),
@@ -210,7 +218,7 @@ impl Foreign {
         if handover.greeted {
             replay(mta, handover).await
         } else {
-            Ok(Resumed { mta, to_client: greeting.to_wire(), to_mta: BytesMut::new() })
+            Ok(Resumed { mta, unwanted: false, to_client: greeting.to_wire(), to_mta: BytesMut::new() })
         }
     }
 
@@ -220,20 +228,57 @@ impl Foreign {
 }
 
 /// Says again what the edge has answered already. A refusal becomes the answer to the first command that was not
-/// answered yet; what follows is then up to the client and the MTA.
+/// answered yet, or to the content that the client is sending; what follows is then up to the client and the MTA.
 async fn replay(mut mta: Mta, handover: &Handover) -> Result<Resumed, Trouble> {
-    for line in [&handover.helo, &handover.mail].into_iter().flatten() {
+    let data = handover.rcpt.as_ref().map(|_| DATA);
+    let lines = [handover.helo.as_deref(), handover.mail.as_deref(), handover.rcpt.as_deref(), data];
+    for line in lines.into_iter().flatten() {
         let answer = mta.ask(line).await?;
-        if !answer.is_success() {
-            return Ok(refused(mta, &answer, &handover.pending));
+        let goes_on = if line == DATA { answer.class() == 3 } else { answer.is_success() };
+        match (goes_on, data) {
+            (true, _) => {}
+            (false, None) => return Ok(refused(mta, &answer, &handover.pending)),
+            (false, Some(_)) => {
+                // The transaction is over for the client; one that the MTA has half open would surprise both.
+                mta.want("RSET", "RSET").await?;
+                let to_mta = handover.pending.clone();
+                return Ok(Resumed { mta, unwanted: true, to_client: answer.to_wire(), to_mta });
+            }
         }
     }
-    Ok(Resumed { mta, to_client: String::new(), to_mta: handover.pending.clone() })
+    Ok(Resumed { mta, unwanted: false, to_client: String::new(), to_mta: handover.pending.clone() })
+}
+
+/// Throws away a content, of which `begun` came in already; what follows it, as far as it came in.
+async fn unwanted_content(
+    client: &mut (impl AsyncRead + Unpin),
+    begun: BytesMut,
+) -> std::io::Result<BytesMut> {
+    let mut input = begun;
+    let mut nothing = Content::new(ContentLimits { size: 0, line: 0 });
+    nothing.abandon(Flaw::TooBig);
+    let mut decoder = DataDecoder::new();
+    loop {
+        let step = decoder.push(&input, &mut nothing);
+        input.advance(step.consumed);
+        if step.ended {
+            return Ok(input);
+        }
+        input.reserve(SWALLOWED);
+        if client.take(SWALLOWED as u64).read_buf(&mut input).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 fn refused(mta: Mta, answer: &Answer, pending: &[u8]) -> Resumed {
     let rest = pending.windows(2).position(|two| two == b"\r\n").and_then(|at| pending.get(at + 2..));
-    Resumed { mta, to_client: answer.to_wire(), to_mta: BytesMut::from(rest.unwrap_or_default()) }
+    Resumed {
+        mta,
+        unwanted: false,
+        to_client: answer.to_wire(),
+        to_mta: BytesMut::from(rest.unwrap_or_default()),
+    }
 }
 
 /// The client is known now, and its next connection does not come by here.

@@ -6,6 +6,7 @@ mod contact;
 mod decide;
 mod dialogue;
 mod expire;
+mod letter;
 pub mod policy;
 mod session;
 pub(crate) mod spamdb;
@@ -13,6 +14,6 @@ mod tuple;
 
 pub use decide::{Keep, Timings, Waited, wait_or_pass};
 pub(crate) use expire::sweep_forever;
-pub(crate) use session::serve;
+pub(crate) use session::{CONTENTS, serve};
 pub(crate) use tuple::network;
 pub use tuple::{normalised_recipient, normalised_sender};

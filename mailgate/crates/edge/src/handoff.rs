@@ -10,7 +10,9 @@ use mailgate_proto::smtp::Offered;
 /// Two shapes. *Untouched*: `greeted` is false, nothing was sent, the server begins with its greeting. *In the middle
 /// of a session*: the edge has sent greeting and the replies to EHLO and MAIL; the server takes `helo` and `mail` as
 /// said, answers neither, and goes on with `pending`, whose first line is the RCPT that made the client qualify.
-/// If the server would have refused `mail`, it gives that refusal as its reply to the first pending RCPT.
+/// If the server would have refused `mail`, it gives that refusal as its reply to the first pending RCPT. With `rcpt`,
+/// that RCPT and DATA were answered as well and `pending` begins with the content: the server answers neither, and gives
+/// its answer, or the refusal of any of them, after the content.
 #[derive(Debug)]
 pub struct Handover {
     /// The connection, plain or already inside TLS.
@@ -25,6 +27,8 @@ pub struct Handover {
     pub helo: Option<String>,
     /// The accepted MAIL line, without CRLF.
     pub mail: Option<String>,
+    /// The accepted RCPT line, without CRLF, where the content has begun; it is the only recipient.
+    pub rcpt: Option<String>,
     /// Bytes read from the peer and not yet answered.
     pub pending: BytesMut,
 }

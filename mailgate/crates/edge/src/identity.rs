@@ -182,7 +182,7 @@ pub fn related(one: &str, other: &str) -> bool {
 pub fn as_network(identity: &Identity) -> Option<IpNet> {
     match identity {
         Identity::Network(network) => Some(*network),
-        Identity::Rdns(_) | Identity::Spf(_) => None,
+        Identity::Message(_) | Identity::Rdns(_) | Identity::Spf(_) => None,
     }
 }
 

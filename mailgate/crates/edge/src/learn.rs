@@ -1,4 +1,4 @@
-//! What is learned of mail itself: whom our people write to, and what they call junk.
+//! What is learned of mail itself: whom our people write to, and what they call junk or take back out of it.
 //!
 //! Who sends good mail is learned by [`Edge::accepted`]; here is what comes from the other side. Everything counts from
 //! the last good mail and is forgotten by itself.
@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use mailgate_model::Span;
 use mailgate_store::Outbound;
-use mailgate_store::greylist::{Origin, Peer, PeerKind, Standing};
+use mailgate_store::greylist::{Credit, Decision, Identity, Origin, Peer, PeerKind, Standing};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::Edge;
+use crate::error::Error;
+use crate::{Edge, identity};
 
+pub use mailgate_store::greylist::Called;
 pub use mailgate_store::outbound::Wrote;
 
 /// How often what is over is forgotten.
@@ -93,16 +95,57 @@ impl Edge {
         self.outbound.get().is_some_and(|outbound| outbound.issued(message_id))
     }
 
-    /// Somebody called a message from `ip` junk: what it had earned is halved, the time too; who had earned little is a
-    /// stranger again. A command of the administrator stays. Says whether anything changed.
-    pub fn junk(&self, ip: IpAddr) -> bool {
+    /// Somebody said that a message is junk, or that it is none after all, for instance by moving it. `about` is its queue
+    /// id, which stands in its `Received` field, or its Message-ID. Whoever handed it in loses half of what it had earned,
+    /// by its proved name, its network and its own address; or gets credit for one good message. Once for each message,
+    /// however often it is moved. Says of whom something changed.
+    ///
+    /// # Errors
+    /// When the database cannot be written, or several clients used that Message-ID.
+    pub async fn called(&self, about: &str, called: Called) -> Result<Vec<String>, Error> {
+        let mut changed = Vec::new();
+        for Decision { ip, identity, .. } in self.greylist.called(about, called).await? {
+            let host = identity::host(ip);
+            let named = identity.parse::<Identity>().ok();
+            match called {
+                Called::Junk => {
+                    let known = [Some(&host), named.as_ref()]
+                        .into_iter()
+                        .flatten()
+                        .filter(|one| self.greylist.known(one).is_some());
+                    let known: Vec<Identity> = known.cloned().collect();
+                    for one in &known {
+                        self.greylist.discredit(one);
+                    }
+                    changed.extend(known.iter().map(ToString::to_string));
+                    if self.junk(ip) {
+                        changed.push(ip.to_string());
+                    }
+                }
+                Called::Good => {
+                    let who = named.unwrap_or(host);
+                    if !self.policy.is_classic() {
+                        self.greylist.credit(&who, Credit::Message, self.policy.trusted_for());
+                        changed.push(who.to_string());
+                    }
+                }
+            }
+        }
+        changed.sort();
+        changed.dedup();
+        tracing::info!(target: "edge", event = "called", ?called, about, changed = changed.join(" "));
+        Ok(changed)
+    }
+
+    /// What `ip` had earned as a network that passed is halved, the time too; who had earned little is a stranger again. A
+    /// command of the administrator stays. Says whether anything changed.
+    fn junk(&self, ip: IpAddr) -> bool {
         let now = self.clock.now();
         let Standing::Passed(network, peer) = self.greylist.standing(ip) else { return false };
         if peer.origin == Origin::Admin {
             return false;
         }
         let passed = peer.passed / 2;
-        tracing::info!(target: "edge", event = "junk", %ip, network = %network, earned = passed);
         if passed == 0 {
             return self.greylist.forget_peer(network, PeerKind::Passed);
         }
@@ -114,7 +157,7 @@ impl Edge {
 
 #[cfg(test)]
 mod tests {
-    use mailgate_model::Clock as _;
+    use mailgate_model::{Client, Clock as _, FirstContact, SessionId};
     use mailgate_store::greylist::Standing;
 
     use super::*;
@@ -156,6 +199,56 @@ mod tests {
             Peer { origin: Origin::Admin, expires: expires.plus(DAY), ..peer },
         );
         assert!(!world.edge.junk(ip), "a command stays");
+    }
+
+    /// An accepted message of a client whose name SPF proved.
+    fn accepted(world: &World, session: u64, queue_id: &str) {
+        let mut client = Client::new("192.0.2.1:1".parse().unwrap(), "192.0.2.25:25".parse().unwrap());
+        client.contact =
+            Some(FirstContact { identity: "spf:sender.example".into(), words: "low-suspicion".into() });
+        let session = SessionId::from_bits(session);
+        world.edge.greylist.decided(Decision {
+            at: START,
+            session: session.to_string(),
+            ip: client.ip(),
+            identity: "spf:sender.example".into(),
+            helo: String::new(),
+            reverse_path: String::new(),
+            forward_path: String::new(),
+            result: "accepted".into(),
+            reason: "low-suspicion".into(),
+            findings: "[]".into(),
+            points: 0,
+            waited: None,
+            queue_id: String::new(),
+            message_id: String::new(),
+        });
+        world.edge.accepted(&client, session, queue_id, &format!("<{queue_id}@sender.example>"));
+    }
+
+    #[tokio::test]
+    async fn a_message_moved_to_junk_costs_its_identity_half_and_moved_back_gives_one_credit() {
+        let world = World::new(|config| config.mode = crate::config::Mode::Selective).await;
+        let name: Identity = "spf:sender.example".parse().unwrap();
+        for n in 0..4 {
+            accepted(&world, n, &format!("Q{n}"));
+        }
+        let messages = || world.edge.greylist.known(&name).map(|known| known.messages);
+        assert_eq!(messages(), Some(4));
+        for _ in 0..3 {
+            world.edge.called("<Q1@sender.example>", Called::Junk).await.unwrap();
+            assert_eq!(messages(), Some(2), "once, however often it is moved");
+        }
+        let decision = world.edge.why("Q1").await.unwrap().decisions.remove(0);
+        assert_eq!((decision.result.as_str(), decision.reason.as_str()), ("junk", "low-suspicion"));
+        assert_eq!(world.edge.called("Q1", Called::Good).await.unwrap(), ["spf:sender.example"]);
+        assert_eq!(messages(), Some(3));
+        for (queue_id, left) in [("Q0", Some(1)), ("Q2", None), ("Q3", None)] {
+            world.edge.called(queue_id, Called::Junk).await.unwrap();
+            assert_eq!(messages(), left, "{queue_id}");
+        }
+        assert!(!world.edge.greylist.is_trusted(&name), "it has to earn trust anew");
+        assert!(world.edge.called("of nobody", Called::Junk).await.unwrap().is_empty());
     }
 
     #[tokio::test]

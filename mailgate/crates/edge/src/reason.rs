@@ -107,6 +107,10 @@ reasons! {
     LowSuspicion = "low-suspicion",
     /// It came again after the delay.
     Retried = "retried",
+    /// The same message came again after the delay, from another address of its sender's pool.
+    SameMessage = "same-message",
+    /// It answers a message that one of ours sent lately, or reports its failure.
+    Answer = "answer",
     /// The first attempt, or the first after a long time.
     FirstAttempt = "first-attempt",
     /// It came again before the delay was over.

@@ -30,9 +30,9 @@ pub(crate) fn one_moment(greeting: &Reply) -> Reply {
 pub(crate) const OK: Reply = Reply::new(250, Status::new(2, 0, 0), "Ok");
 /// To MAIL (RFC 5321 §4.1.1.2; IANA enhanced-status-codes 2.1.0).
 pub(crate) const SENDER_OK: Reply = Reply::new(250, Status::new(2, 1, 0), "Sender ok");
-/// To RCPT, in the tarpit (RFC 5321 §4.1.1.3; IANA enhanced-status-codes 2.1.5).
+/// To RCPT, in the tarpit and where the content is judged (RFC 5321 §4.1.1.3; IANA enhanced-status-codes 2.1.5).
 pub(crate) const RECIPIENT_OK: Reply = Reply::new(250, Status::new(2, 1, 5), "Recipient ok");
-/// To DATA, in the tarpit (RFC 5321 §4.1.1.4).
+/// To DATA, in the tarpit and where the content is judged (RFC 5321 §4.1.1.4).
 pub(crate) const START_CONTENT: Reply = Reply::bare(354, "End data with <CR><LF>.<CR><LF>");
 /// To QUIT (RFC 5321 §4.1.1.10).
 pub(crate) const BYE: Reply = Reply::new(221, Status::new(2, 0, 0), "Bye");
@@ -77,6 +77,10 @@ pub(crate) fn deferred(wait: Duration) -> Reply {
         .with_text(format!("greylisted, try again in {seconds} seconds; {hint}"))
 }
 
+/// To a further RCPT of a message whose content is judged: the sender comes with it in another transaction at once (RFC
+/// 5321 §4.5.3.1.10; IANA enhanced-status-codes 4.5.3).
+pub(crate) const ONE_AT_A_TIME: Reply =
+    Reply::new(452, Status::new(4, 5, 3), "One recipient at a time until you are known");
 /// To RCPT of a client that has passed and cannot go on in this session (RFC 6647 §5.1; IANA enhanced-status-codes
 /// 4.7.1).
 pub(crate) const COME_AGAIN: Reply =

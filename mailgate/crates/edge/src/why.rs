@@ -27,6 +27,8 @@ pub struct Because<'a> {
     pub weighed: &'a Weighed,
     /// It would have been deferred, but greylisting only reports now (`dry_run`).
     pub spared: bool,
+    /// The Message-ID, which may be empty, where it was decided after the content.
+    pub message_id: Option<&'a str>,
 }
 
 impl Because<'_> {
@@ -60,7 +62,8 @@ pub struct Why {
 impl Edge {
     /// Logs, counts and keeps a decision about an attempt.
     pub(crate) fn because(&self, session: SessionId, said: &Said, ip: IpAddr, because: &Because<'_>) {
-        let Because { judgement, weighed, .. } = because;
+        let Because { judgement, weighed, message_id, .. } = because;
+        let event = if message_id.is_some() { "content" } else { "rcpt" };
         self.statistics.reason(judgement.reason);
         weighed.findings.iter().for_each(|finding| self.statistics.reason(finding.reason));
         let (result, identity) = (because.result(), weighed.identity());
@@ -75,9 +78,9 @@ impl Edge {
             Verdict::Defer { .. } => self.statistics.deferred(),
         }
         tracing::info!(
-            target: "edge", s = %session, event = "rcpt", ip = %ip, from = %said.reverse_path, to = %said.forward_path,
+            target: "edge", s = %session, event, ip = %ip, from = %said.reverse_path, to = %said.forward_path,
             result, reason = judgement.reason.word(), points = weighed.points, findings = weighed.words(),
-            identity = %identity, wait = waited.map(|waited| waited.as_secs())
+            identity = %identity, wait = waited.map(|waited| waited.as_secs()), message_id
         );
         let seconds = waited.map(|waited| u32::try_from(waited.as_secs()).unwrap_or(u32::MAX));
         self.greylist.decided(Decision {
@@ -94,7 +97,7 @@ impl Edge {
             points: weighed.points,
             waited: seconds,
             queue_id: String::new(),
-            message_id: String::new(),
+            message_id: message_id.unwrap_or_default().to_owned(),
         });
     }
 

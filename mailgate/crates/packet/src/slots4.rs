@@ -44,7 +44,8 @@ impl Slots4 {
         let whole_lines = slots.div_ceil(BUILT).next_multiple_of(1 << ROWS_PER_LINE);
         let rows = u32::try_from(whole_lines).ok()?.max(ROWS_MIN);
         // Whoever has very many classes gets more rows, so that less of a slot goes to the key.
-        let more = (0..).map_while(|n| if n == 0 { Some(rows) } else { rows.next_power_of_two().checked_shl(n - 1) });
+        let more = (0..)
+            .map_while(|n| if n == 0 { Some(rows) } else { rows.next_power_of_two().checked_shl(n - 1) });
         more.take_while(|rows| (ROWS_MIN..=ROWS_MAX).contains(rows))
             .find(|rows| class_limit <= Self::table(0, *rows, 0).class_limit())
     }

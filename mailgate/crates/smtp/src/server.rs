@@ -93,6 +93,9 @@ pub struct Resumed {
     pub helo: Option<String>,
     /// The accepted MAIL line, without CRLF. Refused here after all, the refusal is the reply to each RCPT.
     pub mail: Option<String>,
+    /// The RCPT line that was accepted, and DATA after it: `pending` begins with the content then. A refusal of ours is the
+    /// answer to that content, which has no other recipient.
+    pub rcpt: Option<String>,
     /// Bytes read from the peer and not yet answered.
     pub pending: BytesMut,
 }

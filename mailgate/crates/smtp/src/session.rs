@@ -96,12 +96,12 @@ impl Session {
         tracing::info!(target: "smtp", s = %self.id, event = "connect", service = ?self.service, peer = %self.client.peer,
             local = %self.client.local, tls = self.client.tls.is_some());
         self.wire.reply(&smtp::reply::greeting(&self.server.parts.hostname));
-        self.talk().await;
+        self.talk(None).await;
     }
 
     /// From where the edge left it to the end.
     pub(crate) async fn resume(server: Arc<Server>, resumed: Resumed) {
-        let Resumed { stream, client, session, helo, mail, pending } = resumed;
+        let Resumed { stream, client, session, helo, mail, rcpt, pending } = resumed;
         let mut session = Self::with_pending(server, Service::Mx, stream, client, session, pending);
         let Some(_place) = session.place().await else { return };
         tracing::info!(target: "smtp", s = %session.id, event = "resume", peer = %session.client.peer,
@@ -109,7 +109,7 @@ impl Session {
         for line in [helo, mail].into_iter().flatten() {
             session.replay(&line);
         }
-        session.talk().await;
+        session.talk(rcpt).await;
     }
 
     /// A place among the sessions, or goodbye.
@@ -139,8 +139,9 @@ impl Session {
         }
     }
 
-    async fn talk(mut self) {
-        let end = self.converse().await;
+    /// To the end; with the RCPT line of a content that the client is sending already.
+    async fn talk(mut self, begun: Option<String>) {
+        let end = self.converse(begun).await;
         let reason = match &end {
             Ok(()) => "quit",
             Err(gone) => gone.reason(),
@@ -160,14 +161,19 @@ impl Session {
     }
 
     /// Until QUIT or our own decision to close, whose reply is in line then.
-    async fn converse(&mut self) -> Result<(), Gone> {
+    async fn converse(&mut self, begun: Option<String>) -> Result<(), Gone> {
         let shutdown = self.server.parts.shutdown.clone();
         let limit = self.server.parts.config.timeouts.command.duration();
+        let mut begun = begun;
         loop {
-            let line = self.wire.line(limit, &shutdown).await?;
-            let next = match line.and_then(|line| Command::parse(&line, self.charset())) {
-                Ok(command) => self.perform(command).await?,
-                Err(misbehaved) => self.misbehaved(&misbehaved),
+            let next = if let Some(line) = begun.take() {
+                Box::pin(self.begun(&line)).await?
+            } else {
+                let line = self.wire.line(limit, &shutdown).await?;
+                match line.and_then(|line| Command::parse(&line, self.charset())) {
+                    Ok(command) => self.perform(command).await?,
+                    Err(misbehaved) => self.misbehaved(&misbehaved),
+                }
             };
             match next {
                 Next::Say(reply) => self.wire.reply(&reply),
@@ -244,7 +250,7 @@ impl Session {
     }
 
     /// What addresses of the open transaction may have.
-    fn charset(&self) -> Charset {
+    pub(crate) fn charset(&self) -> Charset {
         match &self.state {
             State::Greeted => Charset::Ascii,
             State::MailGiven(transaction) | State::RcptGiven(transaction) | State::Chunks(transaction, _) => {

@@ -16,6 +16,7 @@ pub mod feed;
 mod identity;
 mod index;
 mod load;
+mod owner;
 mod past;
 mod rows;
 mod sources;
@@ -38,9 +39,9 @@ use self::tuples::Tuples;
 use self::writer::{Change, Writer};
 use crate::{Database, Durability, Error};
 
-pub use self::decisions::{Decision, Wanted};
+pub use self::decisions::{Called, Decision, Wanted};
 pub use self::entry::{Counts, Grey, Kind, Next, Origin, Peer, PeerKind, Said, Standing, Tuple};
-pub use self::identity::{Credit, Identity, Known};
+pub use self::identity::{Credit, Identity, Known, MESSAGE_DIGEST};
 pub use self::past::{FORGIVEN_AFTER, Terms};
 pub use self::rows::{Filter, Row};
 pub use self::watch::Watch;
@@ -59,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/greylist/0001_greylist.sql"),
     include_str!("../migrations/greylist/0002_found_by_hash.sql"),
     include_str!("../migrations/greylist/0003_identities_and_decisions.sql"),
+    include_str!("../migrations/greylist/0004_sources_of_decisions.sql"),
 ];
 
 /// The greylist; clones share it. Dropping the last clone writes what is left.
@@ -74,6 +76,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// Ends with us; `None` in memory.
     _aside: Option<checkpoint::Aside>,
+    /// Nobody else has the file open while we live; `None` in memory. The last field, so that it is given up last.
+    _owner: Option<owner::Owner>,
 }
 
 impl std::fmt::Debug for Greylist {
@@ -87,10 +91,12 @@ impl Greylist {
     /// the first; the others follow in the background. Must be called inside a tokio runtime: the writing goes on there.
     ///
     /// # Errors
-    /// [`Error::Newer`] when a newer release wrote it, [`Error::Corrupt`] when a row cannot be ours.
+    /// [`Error::Busy`] when another process has it open, [`Error::Newer`] when a newer release wrote it,
+    /// [`Error::Corrupt`] when a row cannot be ours.
     pub async fn open(path: impl AsRef<Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         // A power cut may take the last moments of a greylist: those clients are deferred once more.
-        Self::load(Database::open(path, Durability::Normal, MIGRATIONS)?, clock).await
+        let owner = owner::Owner::of(path.as_ref()).await?;
+        Self::load(Database::open(path, Durability::Normal, MIGRATIONS)?, clock, Some(owner)).await
     }
 
     /// A greylist that ends with the process, for tests.
@@ -98,10 +104,14 @@ impl Greylist {
     /// # Errors
     /// None in practice; what SQLite says to an empty database.
     pub async fn memory(clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        Self::load(Database::memory(MIGRATIONS)?, clock).await
+        Self::load(Database::memory(MIGRATIONS)?, clock, None).await
     }
 
-    async fn load(database: Database, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+    async fn load(
+        database: Database,
+        clock: Arc<dyn Clock>,
+        owner: Option<owner::Owner>,
+    ) -> Result<Self, Error> {
         database.write(|transaction| rows::convert(transaction)).await?;
         let (secret, (index, identities)) =
             database.read(|connection| Ok((rows::secret(connection)?, rows::load(connection)?))).await?;
@@ -111,7 +121,7 @@ impl Greylist {
         let reached = load::begin(&database, &tuples, until).await?;
         let writer = Writer::start(database, Arc::clone(&clock));
         let sources = Sources::default();
-        let inner = Inner { tuples, sources, index, identities, writer, clock, _aside: aside };
+        let inner = Inner { tuples, sources, index, identities, writer, clock, _aside: aside, _owner: owner };
         let inner = Arc::new(inner);
         if reached.is_some() {
             tokio::spawn(load::go_on(Arc::downgrade(&inner), reached, until));
@@ -131,7 +141,7 @@ impl Greylist {
                 Next::Defer(_)
                     if state.is_none()
                         && (inner.tuples.len() >= TUPLES_LIMIT
-                            || !inner.sources.admit(&tuple.client, inner.clock.now())) =>
+                            || !inner.sources.admit(&tuple.client, said.ip, inner.clock.now())) =>
                 {
                     inner.writer.count_unsaved();
                 }

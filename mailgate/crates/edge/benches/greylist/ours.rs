@@ -9,6 +9,7 @@ use mailgate_edge::suspicion::{
     Facts, HeloLeads, Hit, Ourselves, Reverse, Spf, SuspicionConfig, Weighed, weigh,
 };
 use mailgate_model::{Domain, Timestamp};
+use mailgate_store::greylist::{Identity, MESSAGE_DIGEST, Tuple};
 
 use crate::replay::{Answer, Attempt, Policy};
 use crate::world::{self, POPULATIONS, Sender};
@@ -25,11 +26,13 @@ struct Ours {
     ourselves: Ourselves,
     memory: Remembered,
     is_classic: bool,
+    /// `decide = "data"`.
+    reads_content: bool,
 }
 
 /// All of them.
 pub(crate) fn policies(hostname: &Domain) -> Vec<Box<dyn Policy>> {
-    let ours = |name, mode| -> Box<dyn Policy> {
+    let ours = |name, mode, reads_content| -> Box<dyn Policy> {
         let config = Config { mode, ..Config::default() };
         Box::new(Ours {
             name,
@@ -38,9 +41,15 @@ pub(crate) fn policies(hostname: &Domain) -> Vec<Box<dyn Policy>> {
             ourselves: Ourselves { hostname: hostname.clone(), address: None },
             memory: Remembered::default(),
             is_classic: mode == Mode::Classic,
+            reads_content,
         })
     };
-    vec![ours("mailgate selective", Mode::Selective), ours("mailgate classic", Mode::Classic)]
+    vec![
+        ours("mailgate selective", Mode::Selective, false),
+        ours("mailgate selective, data", Mode::Selective, true),
+        ours("mailgate classic", Mode::Classic, false),
+        ours("mailgate classic, data", Mode::Classic, true),
+    ]
 }
 
 impl Policy for Ours {
@@ -70,12 +79,28 @@ impl Policy for Ours {
         } else {
             weigh(&self.suspicion, &self.ourselves, &facts)
         };
-        if !self.memory.attempt(&self.judge, &weighed, &facts, now).is_accept() {
+        let judgement = if self.reads_content {
+            self.memory.attempt_with(&self.judge, &weighed, &facts, &message(attempt), now)
+        } else {
+            self.memory.attempt(&self.judge, &weighed, &facts, now)
+        };
+        if !judgement.is_accept() {
             return Answer::Defer;
         }
         // No content filter stands behind it here, so that bots are trusted for what they got in, too.
         self.memory.accepted(&self.judge, weighed.identity(), now);
         Answer::Accept
+    }
+}
+
+/// What stands for the digest of a message: sender, recipient and content, and nothing of the client.
+fn message(attempt: &Attempt<'_>) -> Tuple {
+    let mut digest = [0; MESSAGE_DIGEST];
+    digest.iter_mut().zip(attempt.message.id.to_be_bytes()).for_each(|(to, from)| *to = from);
+    Tuple {
+        client: Identity::Message(digest),
+        reverse_path: attempt.message.from.clone(),
+        forward_path: attempt.message.to.clone(),
     }
 }
 

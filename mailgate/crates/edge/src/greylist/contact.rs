@@ -4,9 +4,10 @@ use mailgate_model::{Client, SessionId};
 use mailgate_store::greylist::{Credit, Identity, Next, Origin, Peer, PeerKind, Said, Tuple};
 
 use super::decide::passed;
+use super::letter::Letter;
 use super::policy::{Judgement, Policy, Verdict, View};
 use crate::accept::Edge;
-use crate::config::Behind;
+use crate::config::{Behind, Decide};
 use crate::identity;
 use crate::learn::Wrote;
 use crate::reason::Reason;
@@ -81,20 +82,84 @@ impl Contact<'_> {
         (is_new, Excuses { dnswl_high: weighed.vouched_high, suspicious, ..Excuses::default() })
     }
 
-    /// Judges one attempt and remembers what follows from it.
-    pub(super) fn judge(&self, said: &Said) -> Judged {
+    /// Whether the content is to be read before an attempt is judged: it would have to wait, and is not so suspicious
+    /// that nothing in its content counts. Remembers nothing.
+    pub(super) fn is_undecided(&self, said: &Said) -> bool {
+        let Edge { policy, greylist, clock, config, .. } = self.edge;
+        if config.greylist.decide == Decide::Rcpt || config.greylist.dry_run {
+            return false;
+        }
+        let facts = self.facts(said);
+        let weighed = self.weighed(&facts);
+        let reads = policy.is_classic() || !policy.is_strong(&weighed);
+        if !reads || policy.at_once(&weighed, &facts, &self.edge.view(&weighed, &facts)).is_some() {
+            return false;
+        }
+        let known = self.edge.key(policy, &weighed, &facts).and_then(|key| greylist.state(&key));
+        let judgement = policy.by_waiting(&weighed, known, clock.now());
+        tracing::debug!(
+            target: "edge", s = %self.session, event = "rcpt", ip = %facts.ip, to = %said.forward_path,
+            result = if judgement.is_accept() { "accepted" } else { "put-off" }, reason = judgement.reason.word()
+        );
+        !judgement.is_accept()
+    }
+
+    /// Judges one attempt, by its content too where that was read, and remembers what follows from it.
+    pub(super) fn judge(&self, said: &Said, letter: Option<&Letter>) -> Judged {
         let edge = self.edge;
         let facts = self.facts(said);
         let weighed = self.weighed(&facts);
-        let judgement = match edge.policy.at_once(&weighed, &facts, &edge.view(&weighed, &facts)) {
+        let view = edge.view(&weighed, &facts);
+        let at_once = edge.policy.at_once(&weighed, &facts, &view);
+        let judgement = match at_once.or_else(|| self.answer(letter?)) {
             Some(judgement) => judgement,
-            None => self.wait(&weighed, &facts, said),
+            None => match letter.and_then(|letter| letter.tuple(&said.reverse_path, &said.forward_path)) {
+                Some(message) => self.wait_for(&message, &weighed, &facts, said),
+                None => self.wait(&weighed, &facts, said),
+            },
         };
         let spared = edge.config.greylist.dry_run && !judgement.is_accept();
         self.remember(&judgement, &weighed, &facts);
-        let because = Because { judgement, weighed: &weighed, spared };
+        let message_id = letter.map(|letter| letter.message_id.as_str());
+        let because = Because { judgement, weighed: &weighed, spared, message_id };
         edge.because(self.session, said, facts.ip, &because);
         Judged { judgement, weighed, spared }
+    }
+
+    /// Who answers a message of ours does not wait: nobody else knows its Message-ID.
+    fn answer(&self, letter: &Letter) -> Option<Judgement> {
+        let is_answer = letter.refers_to.iter().any(|id| self.edge.issued(id));
+        (is_answer && !self.edge.policy.is_classic()).then(|| Judgement::accept(Reason::Answer))
+    }
+
+    /// An attempt is a retry when it is one of its client, or one of this message by anybody.
+    fn wait_for(&self, message: &Tuple, weighed: &Weighed, facts: &Facts<'_>, said: &Said) -> Judgement {
+        let Edge { policy, greylist, clock, .. } = self.edge;
+        let now = clock.now();
+        let (mut judged, mut first) = (None, None);
+        greylist.attempt(message, said, |known| {
+            first = known;
+            match (judged.insert(policy.by_waiting(weighed, known, now)).verdict, known) {
+                // One that passes is kept until its end: the server may still say "later", and the next attempt come from
+                // a third address.
+                (Verdict::Defer { grey, .. }, _) | (Verdict::Accept { .. }, Some(grey)) => Next::Defer(grey),
+                (Verdict::Accept { .. }, None) => Next::Consume,
+            }
+        });
+        let own = policy.keys(weighed, facts);
+        let Some(Judgement { verdict: Verdict::Accept { waited }, .. }) = judged else {
+            let judgement = self.wait(weighed, facts, said);
+            return judged.into_iter().fold(judgement, sooner);
+        };
+        for key in own.iter().filter(|key| greylist.state(key).is_some()) {
+            greylist.forget_tuple(key);
+        }
+        if let (true, Some(Identity::Network(network)), Some(grey)) =
+            (policy.is_classic(), own.first().map(|key| &key.client), first)
+        {
+            greylist.learn(*network, passed(now, &grey, policy.timings(weighed)));
+        }
+        Judgement { verdict: Verdict::Accept { waited }, reason: Reason::SameMessage }
     }
 
     fn wait(&self, weighed: &Weighed, facts: &Facts<'_>, said: &Said) -> Judgement {
@@ -128,6 +193,13 @@ impl Contact<'_> {
             return;
         }
         let has_waited = waited.is_some();
+        // A Message-ID may have been read in a public archive; that somebody here wrote to the very sender has not.
+        let is_reply = judgement.reason == Reason::Answer
+            && edge.wrote_to(facts.forward_path, facts.reverse_path) == Wrote::Address;
+        if is_reply {
+            let trusted = edge.policy.trusted_by(weighed, facts);
+            edge.greylist.credit(&trusted, Credit::Reply, edge.policy.trusted_for());
+        }
         if has_waited {
             let trusted = edge.policy.trusted_by(weighed, facts);
             edge.greylist.credit(&trusted, Credit::Retry, edge.policy.trusted_for());
@@ -138,6 +210,15 @@ impl Contact<'_> {
             let lasts = if has_waited { edge.policy.trusted_for() } else { JUDGED_FOR };
             edge.pass_host(facts.ip, lasts);
         }
+    }
+}
+
+/// Of two judgements of one attempt the one by which it passes sooner.
+fn sooner(one: Judgement, other: Judgement) -> Judgement {
+    match (one.verdict, other.verdict) {
+        (Verdict::Defer { wait, .. }, Verdict::Defer { wait: less, .. }) if less < wait => other,
+        (Verdict::Defer { .. }, Verdict::Accept { .. }) => other,
+        _ => one,
     }
 }
 

@@ -13,6 +13,8 @@ const CHUNK_LIMIT: u64 = 1024 * 1024 * 1024;
 /// What is to be done with one line.
 #[derive(Debug)]
 pub(super) enum Reaction {
+    /// DATA inside a transaction.
+    Data,
     /// Swallow so many octets of a chunk, then say this.
     Discard(u64, Reply),
     /// RCPT that is in order: the greylist judges it.
@@ -35,6 +37,8 @@ pub(super) struct Dialogue {
     tls: Tls,
     /// What the server behind us offers, if it is not of our house: we promise nothing that it would not keep.
     behind: Option<Offered>,
+    /// BDAT is offered: not where content is read here, which is done in one way only.
+    chunking: bool,
     hello: Option<Hello>,
     mail: Option<(String, Mail)>,
     news: Option<News>,
@@ -68,7 +72,17 @@ struct Hello {
 
 impl Dialogue {
     pub(super) fn new(hostname: Domain, content_limit: usize, tls: Tls, behind: Option<Offered>) -> Self {
-        Self { hostname, content_limit, tls, behind, hello: None, mail: None, news: None }
+        Self { hostname, content_limit, tls, behind, chunking: true, hello: None, mail: None, news: None }
+    }
+
+    /// The same that does not offer BDAT.
+    pub(super) fn without_chunking(self) -> Self {
+        Self { chunking: false, ..self }
+    }
+
+    /// A content came to its end and was answered; the transaction is over.
+    pub(super) fn content_ended(&mut self) {
+        self.mail = None;
     }
 
     /// What is new since the last call.
@@ -124,7 +138,7 @@ impl Dialogue {
         match command {
             Command::Bdat { size, .. } => self.bdat(size),
             Command::Data => match self.mail {
-                Some(_) => Reaction::Say(reply::NO_RECIPIENTS),
+                Some(_) => Reaction::Data,
                 None => Reaction::Mistake(reply::MAIL_FIRST),
             },
             Command::Ehlo(name) => {
@@ -164,6 +178,7 @@ impl Dialogue {
     fn bdat(&self, size: u64) -> Reaction {
         match self.mail {
             _ if size > CHUNK_LIMIT => Reaction::Last(reply::TOO_LARGE),
+            _ if !self.chunking => Reaction::Discard(size, reply::NOT_IMPLEMENTED),
             Some(_) => Reaction::Discard(size, reply::NO_RECIPIENTS),
             None => Reaction::Discard(size, reply::MAIL_FIRST),
         }
@@ -192,7 +207,7 @@ impl Dialogue {
     }
 
     /// Largest content in octets.
-    fn size_limit(&self) -> u64 {
+    pub(super) fn size_limit(&self) -> u64 {
         match &self.behind {
             None => self.content_limit as u64,
             // 0 is no fixed limit (RFC 1870 §4).
@@ -206,7 +221,10 @@ impl Dialogue {
             Tls::Active | Tls::Unavailable => StartTls::Hidden,
         };
         let own = Extensions::mx(self.content_limit, starttls);
-        self.behind.as_ref().map_or_else(|| own.keywords(), |behind| own.keywords_behind(behind))
+        let mut keywords =
+            self.behind.as_ref().map_or_else(|| own.keywords(), |behind| own.keywords_behind(behind));
+        keywords.retain(|keyword| self.chunking || keyword != "CHUNKING");
+        keywords
     }
 }
 
@@ -221,6 +239,7 @@ mod tests {
     /// Code of the reply, with what else happens.
     fn heard(dialogue: &mut Dialogue, line: &str) -> String {
         match dialogue.line(line.as_bytes()) {
+            Reaction::Data => "data".to_owned(),
             Reaction::Discard(octets, reply) => format!("{} after {octets}", reply.code),
             Reaction::Judge(rcpt) => format!("judge {}", rcpt.path),
             Reaction::Last(reply) => format!("{} close", reply.code),
@@ -243,7 +262,7 @@ mod tests {
             ("mail from: <a@x.org> SIZE=1000", "250"),
             ("MAIL FROM:<c@x.org>", "503 mistake"),
             ("RCPT TO:<b@y.org>", "judge b@y.org"),
-            ("DATA", "554"),
+            ("DATA", "data"),
             ("BDAT 12 LAST", "554 after 12"),
             ("BDAT 99999999999 LAST", "552 close"),
             ("RSET", "250"),
@@ -261,6 +280,17 @@ mod tests {
         ] {
             assert_eq!(heard(&mut dialogue, line), want, "{line}");
         }
+    }
+
+    #[test]
+    fn where_content_is_read_here_chunks_are_not_offered() {
+        let mut dialogue = dialogue(Tls::Offered).without_chunking();
+        let Reaction::Say(reply) = dialogue.line(b"EHLO client") else { panic!() };
+        assert!(reply.text.contains("PIPELINING") && !reply.text.contains("CHUNKING"), "{reply}");
+        heard(&mut dialogue, "MAIL FROM:<a@x.org>");
+        assert_eq!(heard(&mut dialogue, "BDAT 12 LAST"), "502 after 12");
+        dialogue.content_ended();
+        assert_eq!(heard(&mut dialogue, "DATA"), "503 mistake");
     }
 
     #[test]

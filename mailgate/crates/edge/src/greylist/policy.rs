@@ -77,7 +77,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    const fn accept(reason: Reason) -> Self {
+    pub(super) const fn accept(reason: Reason) -> Self {
         Self { verdict: Verdict::Accept { waited: None }, reason }
     }
 
@@ -286,6 +286,40 @@ impl Remembered {
             }
         }
         judgement
+    }
+
+    /// The same where the content is read before who would have to wait is judged: an attempt with this message, whose
+    /// tuple says nothing of the client, may be a retry too.
+    pub fn attempt_with(
+        &mut self,
+        policy: &Policy,
+        weighed: &Weighed,
+        facts: &Facts<'_>,
+        message: &Tuple,
+        now: Timestamp,
+    ) -> Judgement {
+        let judgement = self.attempt(policy, weighed, facts, now);
+        if judgement.is_accept() || policy.is_strong(weighed) && !policy.is_classic() {
+            return judgement;
+        }
+        match policy.by_waiting(weighed, self.tuples.get(message).copied(), now).verdict {
+            Verdict::Defer { grey, .. } => {
+                self.tuples.insert(message.clone(), grey);
+                judgement
+            }
+            verdict @ Verdict::Accept { .. } => {
+                let own = policy.keys(weighed, facts);
+                for key in &own {
+                    self.tuples.remove(key);
+                }
+                let trusted = match own.into_iter().next().filter(|_| policy.is_classic()) {
+                    Some(key) => key.client,
+                    None => policy.trusted_by(weighed, facts),
+                };
+                self.credit(trusted, Credit::Retry, policy.trusted_for(), now);
+                Judgement { verdict, reason: Reason::SameMessage }
+            }
+        }
     }
 
     /// A message of this identity was accepted and was no spam.

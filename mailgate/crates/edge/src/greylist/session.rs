@@ -1,5 +1,9 @@
-//! One session with an unknown client: reads lines, answers, lets the greylist judge each RCPT, and hands the
-//! connection on at the moment in which the client qualifies.
+//! One session with an unknown client: reads lines, answers, lets the greylist judge each RCPT or the content behind it,
+//! and hands the connection on at the moment in which the client qualifies.
+
+mod content;
+mod judge;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +11,23 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use mailgate_model::{Client, FirstContact, Reply, SessionId, Timestamp};
 use mailgate_net::Stream;
-use mailgate_proto::smtp::{LineSplitter, Rcpt, reply as shared};
-use mailgate_store::greylist::{Said, Standing};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use mailgate_proto::smtp::LineSplitter;
+use tokio::io::AsyncWriteExt as _;
 
-use super::contact::{Contact, Judged, Manners};
-use super::dialogue::{Dialogue, News, Reaction, Tls};
-use super::policy::Verdict;
+use self::content::PutOff;
+use super::contact::Manners;
+use super::dialogue::{Dialogue, Reaction, Tls};
 use crate::accept::Edge;
+use crate::config::Decide;
 use crate::handoff::Handover;
 use crate::reply;
-use crate::suspicion::{Gathered, Gathering, Tables};
+use crate::suspicion::{Gathering, Tables};
 use crate::tarpit::{About, Held, Why};
-use crate::trap::Step;
-use crate::why::Because;
+
+pub(crate) use self::content::CONTENTS;
 
 /// How long a peer may take to fetch our last words.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// Read at once. What waits in our memory is at most this and one line.
-const READ_SIZE: usize = 4096;
-/// For how long who talked before the greeting was complete is answered one byte at a time.
-const EARLY_STUTTER: Duration = Duration::from_secs(30);
 
 /// Serves `stream` until it ends or goes on elsewhere.
 pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, session: SessionId) {
@@ -40,7 +40,7 @@ pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, sess
         stream,
         client,
         session,
-        dialogue: Dialogue::new(edge.hostname.clone(), edge.content_limit, tls, edge.handoff.offers()),
+        dialogue: dialogue(edge, tls),
         lines: LineSplitter::commands(),
         input: BytesMut::new(),
         output: String::new(),
@@ -54,6 +54,7 @@ pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, sess
         manners: Manners::default(),
         was_greeted: false,
         identity: None,
+        put_off: None,
     };
     if !edge.policy.is_classic() {
         grey.gathering = edge.around.as_ref().map(|around| Gathering::begin(around, grey_ip));
@@ -69,6 +70,14 @@ pub(crate) async fn serve(edge: &Arc<Edge>, stream: Stream, client: Client, sess
             },
             end => return grey.finish(end).await,
         }
+    }
+}
+
+fn dialogue(edge: &Edge, tls: Tls) -> Dialogue {
+    let dialogue = Dialogue::new(edge.hostname.clone(), edge.content_limit, tls, edge.handoff.offers());
+    match edge.config.greylist.decide {
+        Decide::Data => dialogue.without_chunking(),
+        Decide::Rcpt => dialogue,
     }
 }
 
@@ -98,6 +107,15 @@ struct Session<'a> {
     was_greeted: bool,
     /// What the hand-over tells reception.
     identity: Option<FirstContact>,
+    /// The recipient of the open transaction that is judged after the content.
+    put_off: Option<PutOff>,
+}
+
+/// What the server goes on with.
+struct Pending {
+    /// The RCPT line that was answered, and DATA behind it.
+    rcpt: Option<String>,
+    bytes: BytesMut,
 }
 
 /// How a session ends here.
@@ -106,8 +124,8 @@ enum End {
     Close(&'static str),
     /// The peer is gone or does not listen; nothing more can be said.
     Gone(&'static str),
-    /// The client qualified with this RCPT line.
-    HandOver(BytesMut),
+    /// The client qualified.
+    HandOver(Pending),
     /// TLS begins.
     StartTls,
     /// The client stepped into a trap, and hears that the recipient is accepted.
@@ -149,8 +167,12 @@ impl Session<'_> {
                 self.commands += 1;
                 let reaction = self.dialogue.line(&line);
                 self.listen();
+                if self.dialogue.mail().is_none() {
+                    self.put_off = None;
+                }
                 match reaction {
                     Reaction::Judge(rcpt) => return Some(self.judge(&rcpt, line).await),
+                    Reaction::Data => return Some(self.data().await),
                     other => other,
                 }
             }
@@ -179,8 +201,8 @@ impl Session<'_> {
                 self.say(&reply);
                 return Err(End::StartTls);
             }
-            // Judged by the caller, which has the line.
-            Reaction::Judge(_) => {}
+            // Performed by the caller, which has the line.
+            Reaction::Data | Reaction::Judge(_) => {}
         }
         let limits = &self.edge.config.limits;
         if self.mistakes >= limits.mistakes || self.commands >= limits.commands {
@@ -190,218 +212,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The greeting. Who is suspicious before it said anything hears it in two parts and must be silent in between, as
-    /// mail servers are (RFC 5321 §4.3.1).
-    async fn greet(&mut self) -> Result<(), End> {
-        let greeting = shared::greeting(&self.edge.hostname);
-        let config = &self.edge.config.suspicion;
-        let silence = config.silence.duration();
-        let gathered = match &self.gathering {
-            Some(gathering) if !silence.is_zero() => gathering.settle().await,
-            _ => {
-                self.say(&greeting);
-                return Ok(());
-            }
-        };
-        let silence_at = config.silence_at;
-        let contact = self.contact(Some(&gathered));
-        let nothing = Said::default();
-        if contact.weighed(&contact.facts(&nothing)).points < silence_at {
-            self.say(&greeting);
-            return Ok(());
-        }
-        let wire = reply::one_moment(&greeting).to_wire();
-        let (first, second) = wire.split_at(wire.find('\n').map_or(0, |at| at + 1));
-        self.output.push_str(first);
-        self.flush().await?;
-        self.manners.early_talk = self.hear(silence).await?;
-        if self.manners.early_talk {
-            self.edge.statistics.early_talk();
-            self.stutter_until = self.edge.clock.now().plus(EARLY_STUTTER);
-        }
-        self.output.push_str(second);
-        Ok(())
-    }
-
-    /// Whether the client says something within `span`, although it is not its turn.
-    async fn hear(&mut self, span: Duration) -> Result<bool, End> {
-        self.input.reserve(READ_SIZE);
-        let mut limited = (&mut self.stream).take(READ_SIZE as u64);
-        tokio::select! {
-            biased;
-            () = self.edge.shutdown.cancelled() => Ok(false),
-            read = limited.read_buf(&mut self.input) => match read {
-                Ok(0) => Err(End::Gone("closed by peer")),
-                Ok(_) => Ok(true),
-                Err(_) => Err(End::Gone("connection lost")),
-            },
-            () = self.edge.clock.sleep(span) => Ok(false),
-        }
-    }
-
-    /// What the last line told of the client is looked into while the session goes on.
-    fn listen(&mut self) {
-        match self.dialogue.take_news() {
-            Some(News::Hello) => {
-                self.manners.early_pipelining |= !self.was_greeted && !self.input.is_empty();
-                self.was_greeted = true;
-                let name = self.dialogue.hello_name().unwrap_or_default();
-                if let Some(gathering) = &mut self.gathering {
-                    gathering.said_helo(name);
-                }
-            }
-            Some(News::Mail) => {
-                let (helo, mail) = (self.dialogue.hello_name().unwrap_or_default(), self.dialogue.mail());
-                if let (Some(gathering), Some(mail)) = (&mut self.gathering, mail) {
-                    gathering.said_mail(helo, &mail.path.to_string());
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn contact<'a>(&'a self, gathered: Option<&'a Gathered>) -> Contact<'a> {
-        Contact {
-            edge: self.edge,
-            client: &self.client,
-            session: self.session,
-            gathered,
-            tables: &self.tables,
-            manners: self.manners,
-        }
-    }
-
-    /// RCPT: the moment of decision.
-    async fn judge(&mut self, rcpt: &Rcpt, line: BytesMut) -> Result<(), End> {
-        let edge = self.edge;
-        let ip = self.client.ip();
-        match edge.greylist.standing(ip) {
-            // A parallel session of the same client qualified, or the administrator said so.
-            Standing::Passed(..) => return self.qualified(line),
-            Standing::Trapped(..) => return Err(End::Tarpit(Why::Trapped)),
-            Standing::Unknown => {}
-        }
-        let Some(mail) = self.dialogue.mail() else { return Ok(()) };
-        let said = Said {
-            ip: Some(ip),
-            helo: self.dialogue.hello_name().unwrap_or_default().to_owned(),
-            reverse_path: mail.path.to_string(),
-            forward_path: rcpt.path.to_string(),
-        };
-        let gathered = match &self.gathering {
-            Some(gathering) => Some(gathering.settle().await),
-            None => None,
-        };
-        let contact = self.contact(gathered.as_ref());
-        let (is_new, excuses) = contact.excuses(&said);
-        let step = Step { client: &self.client, recipient: &rcpt.path, is_new, excuses };
-        if let Some(reason) = edge.traps.look(&edge.greylist, &step).await {
-            let trapped = edge.trap(ip, self.session, &rcpt.path.to_string(), reason);
-            return if trapped { Err(End::Tarpit(Why::Trapped)) } else { self.qualified(line) };
-        }
-        let Judged { judgement, weighed, spared } = self.contact(gathered.as_ref()).judge(&said);
-        match judgement.verdict {
-            Verdict::Defer { wait, .. } if !spared => self.react(Reaction::Say(reply::deferred(wait))),
-            Verdict::Accept { .. } | Verdict::Defer { .. } => {
-                let words = Because { judgement, weighed: &weighed, spared }.words();
-                let identity = weighed.identity().to_string();
-                self.client.rdns = gathered.and_then(|gathered| gathered.name().map(str::to_owned));
-                self.identity = Some(FirstContact { identity, words });
-                self.qualified(line)
-            }
-        }
-    }
-
-    /// The client may speak to the server: on this connection if that can be, else on its next one.
-    fn qualified(&mut self, line: BytesMut) -> Result<(), End> {
-        if self.edge.handoff.takes_sessions() {
-            return Err(End::HandOver(line));
-        }
-        self.react(Reaction::Say(reply::COME_AGAIN))
-    }
-
     fn say(&mut self, reply: &Reply) {
         self.output.push_str(&reply.to_wire());
-    }
-
-    /// Until when the peer may keep us waiting, and why the session ends then.
-    fn deadline(&self) -> Timestamp {
-        self.edge.clock.now().plus(self.edge.config.limits.idle.duration()).min(self.ends)
-    }
-
-    async fn read(&mut self) -> Result<(), End> {
-        let deadline = self.deadline();
-        self.input.reserve(READ_SIZE);
-        let mut limited = (&mut self.stream).take(READ_SIZE as u64);
-        tokio::select! {
-            // In this order: who talks without a pause must not outlive the limits.
-            biased;
-            () = self.edge.shutdown.cancelled() => {
-                self.say(&reply::SHUTTING_DOWN);
-                Err(End::Close("shutdown"))
-            }
-            () = self.edge.clock.sleep_until(deadline) => {
-                self.say(&reply::TIMEOUT);
-                Err(End::Close("timeout"))
-            }
-            read = limited.read_buf(&mut self.input) => match read {
-                Ok(0) => Err(End::Gone("closed by peer")),
-                Ok(_) => Ok(()),
-                Err(_) => Err(End::Gone("connection lost")),
-            },
-        }
-    }
-
-    /// Sends what was said, byte by byte while the session is young if the configuration wants that.
-    async fn flush(&mut self) -> Result<(), End> {
-        let output = std::mem::take(&mut self.output);
-        let deadline = self.deadline();
-        let clock = &self.edge.clock;
-        let interval = self.edge.config.tarpit.interval.duration();
-        let (stream, stutter_until) = (&mut self.stream, self.stutter_until);
-        let send = async {
-            let mut rest = output.as_bytes();
-            while clock.now() < stutter_until
-                && let Some((byte, tail)) = rest.split_first()
-            {
-                clock.sleep(interval).await;
-                stream.write_all(std::slice::from_ref(byte)).await?;
-                stream.flush().await?;
-                rest = tail;
-            }
-            stream.write_all(rest).await?;
-            stream.flush().await
-        };
-        tokio::select! {
-            sent = send => sent.map_err(|_| End::Gone("connection lost")),
-            () = clock.sleep_until(deadline) => Err(End::Gone("timeout")),
-            () = self.edge.shutdown.cancelled() => Err(End::Gone("shutdown")),
-        }
-    }
-
-    /// Nothing that came in clear text is heard inside TLS. `None` when the connection is gone.
-    async fn start_tls(mut self) -> Option<Self> {
-        if let Err(End::Gone(reason) | End::Close(reason)) = self.flush().await {
-            self.log_end(reason);
-            return None;
-        }
-        self.input.clear();
-        self.lines = LineSplitter::commands();
-        let (Some(tls), Stream::Plain(tcp)) = (&self.edge.tls, self.stream) else { return None };
-        match tls.accept(tcp).await {
-            Ok(stream) => {
-                self.client.tls = stream.tls_facts();
-                self.stream = stream;
-                self.dialogue.tls_began();
-                Some(self)
-            }
-            Err(error) => {
-                tracing::debug!(
-                    target: "edge", s = %self.session, event = "starttls", result = "failed", reason = %error
-                );
-                None
-            }
-        }
     }
 
     async fn finish(mut self, end: End) {
@@ -422,10 +234,10 @@ impl Session<'_> {
                 }
             }
             End::Gone(reason) => self.log_end(reason),
-            End::HandOver(line) => {
+            End::HandOver(pending) => {
                 // TLS keeps what does not fill a record.
                 let _ = self.stream.flush().await;
-                self.hand_over(&line);
+                self.hand_over(pending);
             }
             End::StartTls => {}
             End::Tarpit(why) => {
@@ -435,11 +247,7 @@ impl Session<'_> {
         }
     }
 
-    fn hand_over(mut self, line: &[u8]) {
-        let mut pending = BytesMut::with_capacity(line.len() + 2 + self.input.len());
-        pending.extend_from_slice(line);
-        pending.extend_from_slice(b"\r\n");
-        pending.extend_from_slice(&self.input);
+    fn hand_over(mut self, pending: Pending) {
         self.client.helo = self.dialogue.hello_name().map(str::to_owned);
         self.client.contact = self.identity;
         self.edge.handoff.hand_over(Handover {
@@ -449,7 +257,8 @@ impl Session<'_> {
             greeted: true,
             helo: self.dialogue.hello_line().map(str::to_owned),
             mail: self.dialogue.mail_line().map(str::to_owned),
-            pending,
+            rcpt: pending.rcpt,
+            pending: pending.bytes,
         });
     }
 

@@ -105,9 +105,10 @@ impl From<Row> for Entry {
 }
 
 /// The line that spamdb(8) prints, without a line end. A client that is a network and not an address is printed as CIDR,
-/// which spamd does not know.
-pub(crate) fn line(row: &Row) -> String {
-    match row {
+/// which spamd does not know. `None` for a tuple of a message, which stands beside that of its client.
+pub(crate) fn line(row: &Row) -> Option<String> {
+    Some(match row {
+        Row::Grey { tuple, .. } if matches!(tuple.client, Identity::Message(_)) => return None,
         Row::Grey { tuple, said, grey } => format!(
             "GREY|{}|{}|<{}>|<{}>|{}|{}|{}|{}|{}",
             // spamd knows addresses only; an entry of before has none.
@@ -136,7 +137,7 @@ pub(crate) fn line(row: &Row) -> String {
         ),
         Row::Peer { network, peer } => format!("TRAPPED|{}|{}", client(*network), peer.expires.secs()),
         Row::TrapAddress { address, .. } => format!("SPAMTRAP|{address}"),
-    }
+    })
 }
 
 fn client(network: IpNet) -> String {
@@ -294,14 +295,14 @@ mod tests {
             let said = Said { ip: Some(ip), helo, reverse_path: path.clone(), forward_path: path.clone() };
             let tuple = Tuple { client: ip.into(), reverse_path: path.clone(), forward_path: path };
             let grey = Grey { first, pass: first, expires, blocked, passed };
-            match parse(&line(&Row::Grey { tuple, said: said.clone(), grey }), NOW).unwrap() {
+            match parse(&line(&Row::Grey { tuple, said: said.clone(), grey }).unwrap(), NOW).unwrap() {
                 Read::Grey { ip: got, said: got_said, grey: got_grey, .. } =>
                     proptest::prop_assert_eq!((got, got_said, got_grey), (ip, said, grey)),
                 other => proptest::prop_assert!(false, "{:?}", other),
             }
             let peer = Peer { kind: PeerKind::Passed, origin: Origin::Learned, first, pass, expires, blocked, passed };
             let row = Row::Peer { network: ip.into(), peer };
-            proptest::prop_assert_eq!(parse(&line(&row), NOW).unwrap(), Read::Peer { network: ip.into(), peer });
+            proptest::prop_assert_eq!(parse(&line(&row).unwrap(), NOW).unwrap(), Read::Peer { network: ip.into(), peer });
         }
 
         #[test]

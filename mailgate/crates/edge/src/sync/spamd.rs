@@ -15,7 +15,7 @@ use mailgate_net::Group;
 use mailgate_proto::edgesync::{Kind, State};
 use mailgate_proto::spamdsync::{Authenticator, DATAGRAM_LIMIT, Datagram, Event, Guard, TAG_LENGTH, encode};
 use mailgate_store::greylist::feed::{News, Source, told_by};
-use mailgate_store::greylist::{Origin, Peer, PeerKind, Said, Standing};
+use mailgate_store::greylist::{Identity, Origin, Peer, PeerKind, Said, Standing};
 use serde::Serialize;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -202,7 +202,8 @@ impl Spamd {
             _ => None,
         };
         match (news.key.kind, body.state) {
-            (Kind::TUPLE, State::Grey) => {
+            // That of a message stands beside the one of its client, which is told.
+            (Kind::TUPLE, State::Grey) if !matches!(client.parse(), Ok(Identity::Message(_))) => {
                 let Said { ip, helo, reverse_path, forward_path } = news.said.as_ref()?;
                 let Some(IpAddr::V4(ip)) = *ip else { return None };
                 let (from, to) = (format!("<{reverse_path}>"), format!("<{forward_path}>"));

@@ -1,4 +1,5 @@
-//! The parity tests of greylisting with spamd(8), in mode `classic`. Those of traps and of the tarpit are beside them.
+//! The parity tests of greylisting with spamd(8), in mode `classic`. Those of traps and of the tarpit are beside them;
+//! docs/greylisting.md ("What is the same as with spamd, and what is not") names the test of every item.
 
 use mailgate_lists::Action;
 
@@ -83,11 +84,45 @@ SPAMTRAP|trap@example.org
     assert_eq!(world.edge.grey_delete(&Asked { kind: None, what: "192.0.2.1".into() }).await.unwrap(), 1);
 }
 
+/// spamd(8) drops what a client sends behind the first command of one read, and the client waits for 400 s.
 #[tokio::test]
-async fn defect_13_the_memory_has_one_owner_and_no_other_process_writes_it() {
-    // spamd, spamlogd and spamdb share one file under locks; here every verb goes through the daemon that has it open,
-    // and a second one is told that the file is in use or newer, not left to guess. What can be shown without two
-    // processes: commands and sessions see one memory at once.
+async fn parity_a_pipelining_unknown_client_hears_every_reply_in_its_order() {
+    let world = World::usual().await;
+    let mut peer = world.connect("192.0.2.1").await;
+    let group = "EHLO c\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<c@example.org>\r\nDATA\r\nRSET\r\nQUIT\r\n";
+    peer.send(group).await;
+    for code in ["220 ", "250-", "250 2.1.0", "451 4.7.1", "451 4.7.1", "554 5.5.1", "250 2.0.0", "221 2.0.0"]
+    {
+        let reply = peer.reply().await;
+        assert!(reply.starts_with(code), "{reply}");
+    }
+    assert_eq!(peer.rest().await, "");
+}
+
+#[tokio::test]
+async fn parity_a_tls_client_is_deferred_and_passes_inside_tls() {
+    let mut world = World::usual().await;
+    for passes in [false, true] {
+        let mut peer = world.connect("192.0.2.1").await;
+        peer.reply().await;
+        peer.ask("EHLO c").await;
+        assert!(peer.ask("STARTTLS").await.starts_with("220 "));
+        let mut peer = peer.start_tls(&world.tls).await;
+        peer.ask("EHLO c").await;
+        peer.ask("MAIL FROM:<a@x.org>").await;
+        peer.send("RCPT TO:<b@example.org>\r\n").await;
+        if passes {
+            assert!(world.handed_over().await.client.tls.is_some());
+        } else {
+            assert!(peer.reply().await.starts_with("451 4.7.1 greylisted"));
+            world.clock.advance(PASS);
+        }
+    }
+}
+
+/// What commands say and what sessions do is one memory; that no other process has it is shown beside the file.
+#[tokio::test]
+async fn defect_13_commands_and_sessions_see_one_memory_at_once() {
     let mut world = World::usual().await;
     let network = "192.0.2.1/32".parse().unwrap();
     world.edge.grey_add(Given::Passed { network, lasts: None }).await.unwrap();

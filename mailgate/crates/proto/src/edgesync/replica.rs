@@ -1,11 +1,12 @@
 //! All records of one host: what happens here goes in by [`Replica::local`], what others saw by [`Replica::merge`].
 
+mod look;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use ipnet::IpNet;
 
-use super::frame::FAN;
-use super::record::{Body, Key, Kind, Origin, Record, Stamp, State, mix, version};
+use super::record::{Body, Key, Kind, Origin, Record, Stamp, State, version};
 use super::{DELETION_LIMIT, KEY_LIMIT};
 
 /// Tuples kept: about 300 MB. More are in the greylist of each host all the same, but not shared.
@@ -335,75 +336,6 @@ impl Replica {
     /// Stamps to be stored since the last call.
     pub fn take_marks(&mut self) -> Vec<Mark> {
         std::mem::take(&mut self.marks).into_values().collect()
-    }
-
-    /// Every key with its state, for tests and repair.
-    pub fn states(&self) -> impl Iterator<Item = (&Key, Option<Body>)> {
-        self.slots.values().map(|slot| (&slot.key, slot.body))
-    }
-
-    /// The state of one key.
-    #[must_use]
-    pub fn state(&self, key: &Key) -> Option<Body> {
-        self.slots.get(&key.hash()).filter(|slot| slot.key == *key).and_then(|slot| slot.body)
-    }
-
-    /// Sizes and counters.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        Counts {
-            keys: self.slots.len() - self.deletions,
-            deletions: self.deletions,
-            hearsay: self.hearsay,
-            log: self.log_end() - 1,
-            left_out: self.left_out,
-        }
-    }
-
-    /// Another number after each start.
-    #[must_use]
-    pub fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
-    /// The position behind the last local change.
-    #[must_use]
-    pub fn log_end(&self) -> u64 {
-        self.log_start + self.log.len() as u64
-    }
-
-    pub(super) fn log_start(&self) -> u64 {
-        self.log_start
-    }
-
-    /// The changes from a position on.
-    pub(super) fn log_from(&self, position: u64) -> impl Iterator<Item = u64> {
-        let skip = usize::try_from(position.saturating_sub(self.log_start)).unwrap_or(usize::MAX);
-        self.log.iter().skip(skip).copied()
-    }
-
-    pub(super) fn slot(&self, hash: u64) -> Option<&Slot> {
-        self.slots.get(&hash)
-    }
-
-    pub(super) fn version(&self, hash: u64) -> Option<u64> {
-        self.slots.get(&hash).map(|slot| slot.version(hash))
-    }
-
-    pub(super) fn range(&self, from: u64, upto: u64) -> impl Iterator<Item = (u64, &Slot)> {
-        let bounds = from..=upto;
-        let range = (from <= upto).then(|| self.slots.range(bounds));
-        range.into_iter().flatten().map(|(hash, slot)| (*hash, slot))
-    }
-
-    /// Digests of the groups of leaves.
-    pub(super) fn groups(&self) -> Vec<u64> {
-        self.leaves.chunks(FAN).map(|group| group.iter().fold(0, |sum, leaf| mix(sum, *leaf))).collect()
-    }
-
-    /// Digests of the leaves of one group.
-    pub(super) fn leaves(&self, group: u8) -> Vec<u64> {
-        self.leaves.chunks(FAN).nth(usize::from(group)).unwrap_or_default().to_vec()
     }
 
     fn has_room(&self, kind: Kind) -> bool {

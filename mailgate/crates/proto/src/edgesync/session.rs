@@ -4,22 +4,18 @@
 //! log; who missed a part of it, or was never here, is brought level by comparison: digests of 256 groups, of the 256
 //! leaves of each group that differs, and the keys of what still differs.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod compare;
 
-use super::frame::{Frame, Hello, Misbehaved, PART_LIMIT, Refusal};
+use std::collections::{HashSet, VecDeque};
+
+use self::compare::{Compare, Range, WINDOW};
+use super::frame::{Frame, Hello, Misbehaved, Refusal};
 use super::record::Record;
 use super::replica::{Applied, Refused, Replica, Slot};
 
 /// Records of one frame, and octets of their keys: a frame stays below 64 KiB.
 const BATCH: usize = 200;
 const BATCH_OCTETS: usize = 32 * 1024;
-/// Parts of a comparison on their way at a time.
-const WINDOW: usize = 8;
-/// No further part is asked about while so many records wait to be sent.
-const SEND_PAUSE: usize = 4 * PART_LIMIT;
-/// Hashes below one leaf.
-const LEAF_SPAN: u64 = 1 << 48;
-
 /// How much is said or believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -80,24 +76,6 @@ pub struct Progress {
 enum Work {
     Leaves(u8),
     LeavesEnd,
-}
-
-/// A part of a comparison of the peer, on its way to be answered.
-#[derive(Debug)]
-struct Range {
-    next: Option<u64>,
-    upto: u64,
-    theirs: HashMap<u64, u64>,
-    want: Vec<u64>,
-}
-
-/// Our comparison.
-#[derive(Debug, Default)]
-struct Compare {
-    /// Every group that differs was listed.
-    is_listed: bool,
-    ranges: VecDeque<(u64, u64)>,
-    in_flight: usize,
 }
 
 /// One connection.
@@ -313,13 +291,6 @@ impl Session {
         Ok(())
     }
 
-    /// Both tell and believe everything.
-    fn can_compare(&self) -> bool {
-        let all = |takes: Scope, gives: Scope| takes == Scope::All && gives == Scope::All;
-        all(self.settings.takes, self.settings.gives)
-            && self.peer.as_ref().is_some_and(|peer| all(peer.takes, peer.gives))
-    }
-
     /// Whether the peer is to hear of this.
     fn concerns(&self, slot: &Slot, now: i64) -> bool {
         let takes = self.peer.as_ref().map_or(Scope::Traps, |peer| peer.takes);
@@ -386,21 +357,6 @@ impl Session {
         Some(Frame::Records { log, records })
     }
 
-    fn wanted(&mut self, replica: &Replica, now: i64) -> Frame {
-        let (mut records, mut octets) = (Vec::new(), 0);
-        while records.len() < BATCH
-            && octets < BATCH_OCTETS
-            && let Some(hash) = self.send.pop_front()
-        {
-            let Some(slot) = replica.slot(hash).filter(|slot| self.concerns(slot, now)) else { continue };
-            let record = slot.record();
-            octets += record.key.text.len();
-            records.push(record);
-        }
-        self.progress.sent += records.len() as u64;
-        Frame::Records { log: 0, records }
-    }
-
     /// Records from the front of `slots`, and where to go on.
     fn batch<'s>(
         &mut self,
@@ -422,72 +378,6 @@ impl Session {
         }
         self.progress.sent += records.len() as u64;
         (records, None)
-    }
-
-    /// Answers the peer's comparison: first what it lacks, then what we want.
-    fn answer(&mut self, replica: &Replica, now: i64) -> Option<Frame> {
-        let mut range = self.ranges.pop_front()?;
-        if let Some(next) = range.next {
-            let differs = |hash| range.theirs.get(&hash).copied() != replica.version(hash);
-            let (records, next) = self.batch(replica.range(next, range.upto), now, differs);
-            range.next = next;
-            if next.is_some() || !records.is_empty() {
-                self.ranges.push_front(range);
-                return Some(Frame::Records { log: 0, records });
-            }
-        }
-        Some(Frame::Want(range.want))
-    }
-
-    fn leaves(&mut self, group: u8, digests: &[u64], replica: &Replica) -> Result<(), Misbehaved> {
-        let compare =
-            self.compare.as_mut().filter(|compare| !compare.is_listed).ok_or(Misbehaved::Unexpected)?;
-        let ours = replica.leaves(group);
-        for (leaf, (a, b)) in (0_u64..).zip(ours.iter().zip(digests)) {
-            if a == b {
-                continue;
-            }
-            let from = (u64::from(group) << 56) + leaf * LEAF_SPAN;
-            let upto = from + (LEAF_SPAN - 1);
-            match compare.ranges.back_mut() {
-                Some((_, last)) if last.checked_add(1) == Some(from) => *last = upto,
-                // Groups come in order and once, so there are at most as many ranges as leaves.
-                Some((_, last)) if *last >= from => return Err(Misbehaved::Unexpected),
-                _ => compare.ranges.push_back((from, upto)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Asks about the next range.
-    fn ask(&mut self, replica: &Replica, now: i64) -> Option<Frame> {
-        let compare = self.compare.as_mut()?;
-        if compare.in_flight >= WINDOW || self.send.len() >= SEND_PAUSE {
-            return None;
-        }
-        let (from, upto) = compare.ranges.pop_front()?;
-        let mut has = Vec::new();
-        let mut end = upto;
-        for (hash, _) in replica.range(from, upto).filter(|(_, slot)| slot.is_worth_telling(now)) {
-            if has.len() == PART_LIMIT {
-                end = hash - 1;
-                compare.ranges.push_front((hash, upto));
-                break;
-            }
-            has.push((hash, replica.version(hash).unwrap_or_default()));
-        }
-        compare.in_flight += 1;
-        Some(Frame::Part { from, upto: end, has })
-    }
-
-    fn end_compare(&mut self, now: i64) {
-        let done =
-            |compare: &Compare| compare.is_listed && compare.ranges.is_empty() && compare.in_flight == 0;
-        if self.compare.as_ref().is_some_and(done) {
-            self.compare = None;
-            self.progress.compared += 1;
-            self.progress.compared_at = now;
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! DATA (RFC 5321 §4.1.1.4).
 
 use bytes::Buf as _;
-use mailgate_proto::smtp::{ContentLimits, DataDecoder};
+use mailgate_proto::smtp::{self, Command, ContentLimits, DataDecoder};
 
 use crate::reply;
 use crate::session::{Next, Session};
@@ -27,6 +27,22 @@ impl Session {
         self.wire.reply(&reply::GO_AHEAD);
         let intake = self.take_data().await?;
         Ok(Next::Say(self.accept(transaction, intake).await))
+    }
+
+    /// Takes the content behind a RCPT and a DATA that the edge has answered for us. What we would have refused is refused
+    /// after the content, where a client hears it all the same.
+    pub(crate) async fn begun(&mut self, line: &str) -> Result<Next, Gone> {
+        let said = match Command::parse(line.as_bytes(), self.charset()) {
+            Ok(Command::Rcpt(rcpt)) => Box::pin(self.rcpt(rcpt)).await,
+            Ok(_) => Next::Say(reply::SAY_MAIL),
+            Err(misbehaved) => Next::Say(smtp::reply::refusal(&misbehaved)),
+        };
+        let intake = self.take_data().await?;
+        self.owed = None;
+        match std::mem::take(&mut self.state) {
+            State::RcptGiven(transaction) => Ok(Next::Say(self.accept(transaction, intake).await)),
+            State::Greeted | State::MailGiven(_) | State::Chunks(..) => Ok(said),
+        }
     }
 
     async fn take_data(&mut self) -> Result<Intake, Gone> {

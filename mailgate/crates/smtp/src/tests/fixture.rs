@@ -200,6 +200,17 @@ impl Place {
 
     /// A client whose session the edge began.
     pub(super) async fn resumed(&self, helo: Option<&str>, mail: Option<&str>, pending: &str) -> Peer {
+        self.resumed_behind(helo, mail, None, pending).await
+    }
+
+    /// The same where RCPT and DATA were answered as well.
+    pub(super) async fn resumed_behind(
+        &self,
+        helo: Option<&str>,
+        mail: Option<&str>,
+        rcpt: Option<&str>,
+        pending: &str,
+    ) -> Peer {
         let (near, far) = pair().await;
         let client = Client::new(far.peer_addr().unwrap(), far.local_addr().unwrap());
         let resumed = Resumed {
@@ -208,6 +219,7 @@ impl Place {
             session: session(),
             helo: helo.map(str::to_owned),
             mail: mail.map(str::to_owned),
+            rcpt: rcpt.map(str::to_owned),
             pending: BytesMut::from(pending),
         };
         let server = Arc::clone(&self.server);

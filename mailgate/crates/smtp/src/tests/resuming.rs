@@ -58,3 +58,40 @@ async fn starttls_works_after_a_resume() {
     let mut peer = peer.starttls(&place).await;
     peer.says("EHLO client.example", "250").await;
 }
+
+/// A session that the edge began up to the content.
+async fn in_content(place: &Place, mail: &str, rcpt: &str, pending: &str) -> Peer {
+    place.resumed_behind(Some("EHLO client.example"), Some(mail), Some(rcpt), pending).await
+}
+
+#[tokio::test]
+async fn a_content_that_the_edge_began_to_read_is_taken_whole_and_answered_once() {
+    let place = place().await;
+    let mut peer =
+        in_content(&place, "MAIL FROM:<a@client.example>", "RCPT TO:<alice@example.org>", "Subject: x\r\n\r")
+            .await;
+    peer.sends("\n..dot\r\n.\r\nNOOP\r\n").await;
+    peer.hears("250 2.0.0").await;
+    peer.hears("250 2.0.0").await;
+    assert!(place.content().await.ends_with("Subject: x\r\n\r\n.dot\r\n"));
+    peer.envelope("b@client.example", &["bob@example.org"]).await;
+    peer.says("QUIT", "221").await;
+}
+
+#[tokio::test]
+async fn what_reception_refuses_is_refused_after_the_content_and_none_of_it_is_a_command() {
+    let place = place().await;
+    let content = "Subject: x\r\n\r\nRSET\r\nQUIT\r\n.\r\n";
+    for (mail, rcpt, code) in [
+        ("MAIL FROM:<a@client.example>", "RCPT TO:<nobody@example.org>", "550 5.1.1"),
+        ("MAIL FROM:<a@client.example>", "RCPT TO:<x@elsewhere.example>", "550 5.7.1"),
+        ("MAIL FROM:<a@client.example> SIZE=999999999", "RCPT TO:<alice@example.org>", "552 5.3.4"),
+        ("MAIL FROM:<a@client.example>", "RCPT TO:<no address", "501"),
+    ] {
+        let mut peer = in_content(&place, mail, rcpt, content).await;
+        peer.hears(code).await;
+        // The transaction is over and the session is not.
+        peer.envelope("a@client.example", &["alice@example.org"]).await;
+    }
+    assert!(place.contents().await.is_empty());
+}

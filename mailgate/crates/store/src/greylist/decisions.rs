@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::Ipv6Net;
 use mailgate_model::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use serde::Serialize;
@@ -15,6 +16,10 @@ use crate::Error;
 const KEPT: i64 = 100_000;
 /// Decisions are deleted so many at a time.
 const BITE: i64 = 1_000;
+/// Decisions kept of one source, its newest: whoever tries a thousand times a minute makes nobody else's be forgotten.
+const KEPT_OF_SOURCE: i64 = 200;
+/// Bits of an IPv6 address that are one source.
+const IPV6_SOURCE: u8 = 64;
 /// Longest text of a stranger that is kept, in octets.
 const TEXT_LIMIT: usize = 320;
 
@@ -70,10 +75,12 @@ const COLUMNS: &str = "at, session, ip, identity, helo, reverse_path, forward_pa
                        waited, queue_id, message_id";
 
 pub(super) fn insert(connection: &Connection, decision: &Decision) -> Result<usize, Error> {
+    let source = source(decision.ip);
     let inserted = connection
         .prepare_cached(
             "INSERT INTO decision (at, session, ip, identity, helo, reverse_path, forward_path, result, reason, findings,
-             points, waited, queue_id, message_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+             points, waited, queue_id, message_id, source)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .execute(params![
             decision.at.millis(),
@@ -90,12 +97,34 @@ pub(super) fn insert(connection: &Connection, decision: &Decision) -> Result<usi
             decision.waited,
             clipped(&decision.queue_id),
             clipped(&decision.message_id),
+            source,
         ])?;
     let number = connection.last_insert_rowid();
+    connection
+        .prepare_cached(
+            "DELETE FROM decision WHERE number =
+             (SELECT number FROM decision WHERE source = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![source, KEPT_OF_SOURCE])?;
     if number % BITE == 0 {
-        connection.prepare_cached("DELETE FROM decision WHERE number <= ?1")?.execute([number - KEPT])?;
+        // Counted, not by their numbers: those of a busy source are spent and say nothing of how many are left.
+        connection
+            .prepare_cached(
+                "DELETE FROM decision WHERE number <=
+                 (SELECT number FROM decision ORDER BY number DESC LIMIT 1 OFFSET ?1)",
+            )?
+            .execute([KEPT])?;
     }
     Ok(inserted)
+}
+
+fn source(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => {
+            Ipv6Net::new(ip, IPV6_SOURCE).map_or_else(|_| ip.to_string(), |net| net.trunc().to_string())
+        }
+    }
 }
 
 /// The last decision of the session gets its message; a session with several messages has a row for each.
@@ -199,7 +228,7 @@ impl Greylist {
             let mut waits: Vec<u32> = Vec::new();
             each(
                 connection,
-                "SELECT waited FROM decision WHERE reason = 'retried' AND waited IS NOT NULL ORDER BY waited",
+                "SELECT waited FROM decision WHERE reason IN ('retried', 'same-message') AND waited IS NOT NULL ORDER BY waited",
                 |row| {
                     waits.push(row.get(0)?);
                     Ok(true)
@@ -208,6 +237,66 @@ impl Greylist {
             Ok(waits)
         };
         self.0.writer.database().read(read).await
+    }
+}
+
+/// What a person made of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Called {
+    /// It is junk.
+    Junk,
+    /// It was called junk before, and is none.
+    Good,
+}
+
+impl Called {
+    /// The word that stands as the decision's result before and after.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Junk => ("accepted", "junk"),
+            Self::Good => ("junk", "accepted"),
+        }
+    }
+}
+
+impl Greylist {
+    /// Writes down what a person made of the message with this queue id or Message-ID; the decisions that this changed. A
+    /// message that was called so already changes nothing, and one whose Message-ID several clients used is not known by
+    /// it, because anybody may write the Message-ID of somebody else.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for such a Message-ID; otherwise when the database cannot be written.
+    pub async fn called(&self, id: &str, called: Called) -> Result<Vec<Decision>, Error> {
+        self.flush().await?;
+        let id = id.trim_matches(['<', '>', ' ']).to_owned();
+        let (before, after) = called.words();
+        let write = move |connection: &rusqlite::Transaction<'_>| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM decision WHERE queue_id <> '' AND (queue_id = ?1 OR message_id = ?1)"
+            );
+            let mut decisions = Vec::new();
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([&id])?;
+            while let Some(row) = rows.next()? {
+                decisions.push(read(row)?);
+            }
+            if decisions.iter().any(|one| decisions.first().is_some_and(|first| first.ip != one.ip)) {
+                return Err(Error::Conflict(format!(
+                    "found messages of several clients with the Message-ID {id:?}, expected a queue id"
+                )));
+            }
+            decisions.retain(|one| one.result == before);
+            connection
+                .prepare_cached("UPDATE decision SET result = ?2 WHERE queue_id = ?1 AND result = ?3")?
+                .execute(params![
+                    decisions.first().map(|one| one.queue_id.clone()).unwrap_or_default(),
+                    after,
+                    before
+                ])?;
+            decisions.truncate(1);
+            Ok(decisions)
+        };
+        self.0.writer.database().write(write).await
     }
 }
 
@@ -257,24 +346,71 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_decisions_make_room() {
+    async fn a_message_is_called_junk_once_and_found_by_its_message_id_only_where_that_is_plain() {
         let list = Greylist::memory(Arc::new(ManualClock::at(Timestamp::from_secs(1)))).await.unwrap();
-        let full = |connection: &rusqlite::Transaction<'_>| {
-            for number in 0..3 * BITE {
-                let mut one = decision(&number.to_string(), "192.0.2.1");
-                one.helo.clear();
-                insert(connection, &one)?;
-                if number == BITE {
-                    let jump =
-                        "UPDATE decision SET number = ?1 WHERE number = (SELECT max(number) FROM decision)";
-                    connection.execute(jump, [KEPT])?;
-                }
+        for (session, ip, queue_id, message_id) in [
+            ("S1", "192.0.2.1", "Q1", "m1"),
+            ("S2", "192.0.2.2", "Q2", "m2"),
+            ("S3", "192.0.2.3", "Q3", "m2"),
+        ] {
+            list.decided(decision(session, ip));
+            list.led_to(session, queue_id, message_id);
+        }
+        list.decided(decision("S4", "192.0.2.4"));
+        let called = async |id: &str, called| list.called(id, called).await.map(|found| found.len());
+        assert_eq!(called("<m1>", Called::Good).await.unwrap(), 0, "nobody called it junk");
+        assert_eq!(called("<m1>", Called::Junk).await.unwrap(), 1);
+        assert_eq!(called("Q1", Called::Junk).await.unwrap(), 0, "once");
+        assert_eq!(list.decisions(Wanted::Id("Q1".into()), 9).await.unwrap()[0].result, "junk");
+        assert_eq!(called("Q1", Called::Good).await.unwrap(), 1);
+        assert!(matches!(called("m2", Called::Junk).await, Err(Error::Conflict(_))));
+        assert_eq!(called("Q3", Called::Junk).await.unwrap(), 1);
+        assert_eq!(list.decisions(Wanted::Id("Q2".into()), 9).await.unwrap()[0].result, "accepted");
+        assert_eq!(called("", Called::Junk).await.unwrap(), 0, "what led to no message has no id");
+    }
+
+    /// A ring full of the decisions of as many sources; then `count` more, of the source that `ip` says.
+    async fn full_and(count: i64, ip: impl Fn(i64) -> String + Send + 'static) -> Greylist {
+        let list = Greylist::memory(Arc::new(ManualClock::at(Timestamp::from_secs(1)))).await.unwrap();
+        let fill = move |connection: &rusqlite::Transaction<'_>| {
+            connection.execute(
+                "WITH RECURSIVE n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+                 INSERT INTO decision SELECT n, 1, 'old', '2001:db8::1', '', '', '', '', 'r', 'r', '[]', 0, NULL, '', '',
+                 'source ' || n FROM n",
+                [KEPT],
+            )?;
+            for number in 0..count {
+                insert(connection, &decision(&number.to_string(), &ip(number)))?;
             }
             Ok(())
         };
-        list.0.writer.database().write(full).await.unwrap();
-        let left = list.decisions(Wanted::Address("192.0.2.1".parse().unwrap()), usize::MAX).await.unwrap();
-        assert!(left.len() < 3 * usize::try_from(BITE).unwrap(), "{}", left.len());
-        assert_eq!(left[0].session, (3 * BITE - 1).to_string(), "the newest stay");
+        list.0.writer.database().write(fill).await.unwrap();
+        list
+    }
+
+    async fn kept(list: &Greylist, ip: &str) -> Vec<Decision> {
+        list.decisions(Wanted::Address(ip.parse().unwrap()), usize::MAX).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_oldest_decisions_make_room() {
+        let list = full_and(2 * BITE, |n| format!("10.0.{}.{}", n / 256, n % 256)).await;
+        let old = i64::try_from(kept(&list, "2001:db8::1").await.len()).unwrap();
+        assert_eq!(old, KEPT - 2 * BITE);
+        assert_eq!(kept(&list, "10.0.0.0").await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_tries_without_end_makes_nobody_else_be_forgotten() {
+        for (ips, shown) in
+            [(["192.0.2.1"; 2], KEPT_OF_SOURCE), (["2001:db8:1::1", "2001:db8:1::2"], KEPT_OF_SOURCE / 2)]
+        {
+            let list = full_and(2 * BITE, move |n| ips[usize::try_from(n % 2).unwrap()].to_owned()).await;
+            let old = i64::try_from(kept(&list, "2001:db8::1").await.len()).unwrap();
+            assert!(old >= KEPT - KEPT_OF_SOURCE, "{old}");
+            let own = kept(&list, ips[1]).await;
+            assert_eq!(i64::try_from(own.len()).unwrap(), shown);
+            assert_eq!(own[0].session, (2 * BITE - 1).to_string(), "its newest");
+        }
     }
 }

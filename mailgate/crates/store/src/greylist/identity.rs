@@ -18,6 +18,11 @@ use super::writer::Change;
 const IDENTITIES_LIMIT: usize = 1_000_000;
 /// Longest domain name in octets (RFC 1035 §2.3.4).
 const DOMAIN_LIMIT: usize = 255;
+/// Octets of the digest of a message: enough that two messages never share one.
+pub const MESSAGE_DIGEST: usize = 16;
+/// After so long without a good deed half of the deeds before count no more, but never so few that trust ends: that is up
+/// to the time it lasts. So what was earned long ago is soon lost by spam.
+const HALF_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// Accepted messages after which an identity is trusted.
 const MESSAGES_FOR_TRUST: u32 = 2;
 
@@ -31,15 +36,20 @@ pub enum Identity {
     Rdns(String),
     /// The organisational domain for which SPF says pass, in lower case.
     Spf(String),
+    /// Nobody in particular: who hands in the message with this digest, whatever address it comes from. Only tuples have
+    /// such a client; nobody is trusted under it.
+    Message([u8; MESSAGE_DIGEST]),
 }
 
 impl fmt::Display for Identity {
-    /// `192.0.2.0/24`, `rdns:example.org` or `spf:example.org`; read back by `FromStr`. No network begins like a word.
+    /// `192.0.2.0/24`, `rdns:example.org`, `spf:example.org` or `msg:` with hexadecimal digits; read back by `FromStr`. No
+    /// network begins like a word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(network) => write!(f, "{network}"),
             Self::Rdns(domain) => write!(f, "rdns:{domain}"),
             Self::Spf(domain) => write!(f, "spf:{domain}"),
+            Self::Message(digest) => write!(f, "msg:{:032x}", u128::from_be_bytes(*digest)),
         }
     }
 }
@@ -63,10 +73,18 @@ impl FromStr for Identity {
         if let Some(rest) = text.strip_prefix("spf:") {
             return domain(rest).map(Self::Spf);
         }
+        if let Some(rest) = text.strip_prefix("msg:") {
+            let is_hex =
+                rest.len() == 2 * MESSAGE_DIGEST && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let digest = u128::from_str_radix(rest, 16).ok().filter(|_| is_hex);
+            let digest = digest
+                .ok_or_else(|| format!("found {text:?}, expected 32 hexadecimal digits after the colon"));
+            return digest.map(|digest| Self::Message(digest.to_be_bytes()));
+        }
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         network.map(|network| Self::Network(network.trunc())).map_err(|_| {
             let found: String = text.chars().take(80).collect();
-            format!("found {found:?}, expected a network, rdns:DOMAIN or spf:DOMAIN")
+            format!("found {found:?}, expected a network, rdns:DOMAIN, spf:DOMAIN or msg:DIGEST")
         })
     }
 }
@@ -118,11 +136,20 @@ impl Known {
         self.messages >= MESSAGES_FOR_TRUST || self.retries > 0
     }
 
+    /// What is left after spam; nothing when it had earned little.
+    fn discredited(self, now: Timestamp) -> Option<Self> {
+        let expires = now.plus(self.expires.since(now) / 2);
+        let halved = Self { messages: self.messages / 2, retries: self.retries / 2, expires, ..self };
+        (halved.messages + halved.retries > 0).then_some(halved)
+    }
+
     /// What is known after one more deed: kept for `span` from `now`, and never shorter than before.
     #[must_use]
     pub fn credited(known: Option<Self>, credit: Credit, span: Duration, now: Timestamp) -> Self {
         let fresh = Self { first: now, last: now, expires: now, messages: 0, retries: 0 };
         let mut known = known.filter(|known| known.expires > now).unwrap_or(fresh);
+        known.messages = decayed(known.messages, MESSAGES_FOR_TRUST, now.since(known.last));
+        known.retries = decayed(known.retries, 1, now.since(known.last));
         match credit {
             Credit::Message => known.messages = known.messages.saturating_add(1),
             Credit::Reply | Credit::Retry => known.retries = known.retries.saturating_add(1),
@@ -131,6 +158,12 @@ impl Known {
         known.expires = known.expires.max(now.plus(span));
         known
     }
+}
+
+/// A count as it is after `idle`; never less than `least`, if it was as much.
+fn decayed(count: u32, least: u32, idle: Duration) -> u32 {
+    let halvings = u32::try_from(idle.as_secs() / HALF_LIFE.as_secs()).unwrap_or(u32::MAX);
+    count.checked_shr(halvings).unwrap_or(0).max(count.min(least))
 }
 
 /// What earns trust.
@@ -208,9 +241,14 @@ impl Greylist {
         Some(known)
     }
 
-    /// An identity sent spam: it has to earn trust anew. Says whether it was known.
-    pub fn discredit(&self, identity: &Identity) -> bool {
-        self.forget_identity(identity)
+    /// An identity sent spam: half of what it had earned counts no more, and half of the time; who had earned little has
+    /// to earn trust anew. What is known then; `None` where nothing is.
+    pub fn discredit(&self, identity: &Identity) -> Option<Known> {
+        let now = self.0.clock.now();
+        self.change_identity(identity, |state| {
+            *state = state.filter(|known| known.expires > now).and_then(|known| known.discredited(now));
+            *state
+        })
     }
 
     /// Forgets an identity. Says whether it was known.
@@ -293,12 +331,13 @@ mod tests {
 
     #[test]
     fn identities_read_back_what_they_print() {
-        for text in ["192.0.2.0/24", "2001:db8::/64", "rdns:example.org", "spf:example.org"] {
+        let message = "msg:00ff000000000000000000000000000a";
+        for text in ["192.0.2.0/24", "2001:db8::/64", "rdns:example.org", "spf:example.org", message] {
             assert_eq!(text.parse::<Identity>().unwrap().to_string(), text);
         }
         assert_eq!("192.0.2.1".parse::<Identity>().unwrap().to_string(), "192.0.2.1/32");
         assert_eq!("spf:Example.ORG".parse::<Identity>().unwrap(), Identity::Spf("example.org".into()));
-        for text in ["", "spf:", "rdns:a b", "nonsense"] {
+        for text in ["", "spf:", "rdns:a b", "nonsense", "msg:", "msg:+0ff000000000000000000000000000a"] {
             assert!(text.parse::<Identity>().is_err(), "{text}");
         }
     }
@@ -319,7 +358,34 @@ mod tests {
         clock.advance(DAY);
         assert!(!list.is_trusted(&mails) && list.known(&retries).is_none());
         assert_eq!(list.credit(&mails, Credit::Message, DAY).unwrap().messages, 1, "from the beginning");
-        assert!(list.discredit(&mails) && !list.discredit(&mails));
+        assert!(list.discredit(&mails).is_none() && list.known(&mails).is_none());
+    }
+
+    #[tokio::test]
+    async fn old_glory_fades_and_spam_halves_what_is_left() {
+        let clock = ManualClock::at(Timestamp::from_secs(1_700_000_000));
+        let list = Greylist::memory(Arc::new(clock.clone())).await.unwrap();
+        let sender = Identity::Spf("a.example".into());
+        let credit = |credit| list.credit(&sender, credit, DAY * 45).unwrap();
+        for _ in 0..40 {
+            credit(Credit::Message);
+        }
+        clock.advance(DAY * 29);
+        assert_eq!(credit(Credit::Message).messages, 41);
+        clock.advance(DAY * 31);
+        assert_eq!(credit(Credit::Message).messages, 21, "half of 41, and one");
+        for messages in [10, 5, 2, 1] {
+            let left = list.discredit(&sender).unwrap();
+            assert_eq!((left.messages, left.is_trusted()), (messages, messages > 1));
+        }
+        assert!(list.discredit(&sender).is_none() && list.known(&sender).is_none());
+        // One letter a month stays trusted, whatever fades.
+        for month in 0..24 {
+            assert_eq!(credit(Credit::Message).is_trusted(), month > 0, "{month}");
+            clock.advance(DAY * 31);
+        }
+        credit(Credit::Retry);
+        assert_eq!(list.discredit(&sender).unwrap().retries, 0);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! How many new tuples each source made of late: what keeps one of them from filling the memory of all.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const WINDOW: Duration = Duration::from_secs(3600);
 const IPV6_SOURCE: u8 = 64;
 
 pub(super) struct Sources {
-    windows: Mutex<HashMap<Identity, Window>>,
+    windows: Mutex<HashMap<Source, Window>>,
     limit: AtomicU32,
 }
 
@@ -27,6 +28,14 @@ impl Default for Sources {
     fn default() -> Self {
         Self { windows: Mutex::default(), limit: AtomicU32::new(LIMIT) }
     }
+}
+
+/// Who makes tuples. Those of messages are counted by the address that they came from and beside the others, so that who
+/// sends many contents under one envelope fills no memory either.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Client(Identity),
+    Messages(Option<Identity>),
 }
 
 struct Window {
@@ -42,10 +51,10 @@ impl Window {
 }
 
 impl Sources {
-    /// Counts one more tuple of `client`; false when it made too many.
-    pub(super) fn admit(&self, client: &Identity, now: Timestamp) -> bool {
+    /// Counts one more tuple of `client`, which came from `ip`; false when it made too many.
+    pub(super) fn admit(&self, client: &Identity, ip: Option<IpAddr>, now: Timestamp) -> bool {
         let mut sources = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = sources.entry(source(client)).or_insert(Window { since: now, count: 0 });
+        let window = sources.entry(source(client, ip)).or_insert(Window { since: now, count: 0 });
         if !window.holds(now) {
             *window = Window { since: now, count: 0 };
         }
@@ -67,7 +76,14 @@ impl Sources {
     }
 }
 
-fn source(client: &Identity) -> Identity {
+fn source(client: &Identity, ip: Option<IpAddr>) -> Source {
+    match client {
+        Identity::Message(_) => Source::Messages(ip.map(|ip| wide(&Identity::from(ip.to_canonical())))),
+        client => Source::Client(wide(client)),
+    }
+}
+
+fn wide(client: &Identity) -> Identity {
     match client {
         Identity::Network(IpNet::V6(net)) if net.prefix_len() > IPV6_SOURCE => {
             let wider = Ipv6Net::new(net.addr(), IPV6_SOURCE).unwrap_or(*net).trunc();

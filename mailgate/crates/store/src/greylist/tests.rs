@@ -96,6 +96,93 @@ async fn everything_survives_reopening() {
     });
 }
 
+/// A file as a release of before left it.
+async fn of_format(path: &Path, format: usize, rows: &'static str) {
+    let migrations: &'static [&'static str] = &MIGRATIONS[..format];
+    let database = Database::open(path, Durability::Normal, migrations).unwrap();
+    database.write(move |transaction| Ok(transaction.execute_batch(rows)?)).await.unwrap();
+}
+
+/// What stands in every format: a passed network, a trapped one, a trap address.
+async fn has_the_rest(list: &Greylist) {
+    assert!(is_passed(list, "192.0.2.77") && is_trapped(list, "2001:db8::1"));
+    assert!(list.is_trap("trap@example.org"));
+    let counts = list.counts();
+    assert_eq!((counts.passed, counts.trapped, counts.trap_addresses), (1, 1, 1));
+}
+
+const OTHERS: &str = "
+    INSERT INTO peer VALUES ('192.0.2.0/24', 'passed', 'admin', 1, 1, 4000000000000, 0, 3);
+    INSERT INTO peer VALUES ('2001:db8::/64', 'trapped', 'learned', 1, 1, 4000000000000, 1, 0);
+    INSERT INTO trap_address VALUES ('trap@example.org', 1);";
+
+#[tokio::test]
+async fn a_file_of_format_1_is_taken_over_with_every_tuple() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    of_format(&path, 1, "
+        INSERT INTO tuple VALUES ('192.0.2.1/32', 'a@x.org', 'b@y.org', 'mail.x.org', 'A@x.org', 'b@y.org',
+                                  1700000000000, 1700001500000, 4000000000000, 2, 0);
+        INSERT INTO tuple VALUES ('2001:db8::/64', '', 'b@y.org', 'h', '', 'b@y.org', 1, 2, 4000000000000, 1, 0);").await;
+    of_format(&path, 1, OTHERS).await;
+    let clock = Arc::new(ManualClock::at(START));
+    for opening in 1..=2 {
+        let list = Greylist::open(&path, clock.clone()).await.unwrap();
+        let state = list.state(&tuple("192.0.2.1", "a@x.org", "b@y.org")).unwrap();
+        assert_eq!((state.first, state.blocked), (Timestamp::from_secs(1_700_000_000), 2), "{opening}");
+        assert!(
+            list.state(&Tuple { client: net("2001:db8::/64").into(), ..tuple("::", "", "b@y.org") })
+                .is_some()
+        );
+        let rows = list.list(Filter { kind: Some(Kind::Grey), ..Filter::default() }).await.unwrap();
+        assert_eq!(rows.len(), 2);
+        let Row::Grey { said, .. } = &rows[0] else { panic!() };
+        assert_eq!((said.helo.as_str(), said.reverse_path.as_str()), ("mail.x.org", "A@x.org"));
+        has_the_rest(&list).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_format_2_is_taken_over_with_its_keys_and_histories() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    // The key is that of the tuple under this secret, as that release wrote it.
+    let secret: [u8; tuples::SECRET] = *b"0123456789abcdef";
+    let key = Tuples::new(secret, None).key(&tuple("192.0.2.1", "a@x.org", "b@y.org")).row();
+    let database = Database::open(&path, Durability::Normal, &MIGRATIONS[..2]).unwrap();
+    let fill = move |transaction: &rusqlite::Transaction<'_>| {
+        transaction.execute("UPDATE secret SET value = ?1", [secret])?;
+        let sql = "INSERT INTO tuple VALUES (?1, 1, 2, 4000000000000, 7, 0, '192.0.2.1/32', 'a@x.org', 'b@y.org', 'h', NULL, NULL)";
+        transaction.execute(sql, [key])?;
+        transaction.execute("INSERT INTO trap_history VALUES ('198.51.100.9/32', 3, 1700000000000)", [])?;
+        Ok(transaction.execute_batch(OTHERS)?)
+    };
+    database.write(fill).await.unwrap();
+    drop(database);
+    let list = Greylist::open(&path, Arc::new(ManualClock::at(START))).await.unwrap();
+    assert_eq!(list.state(&tuple("192.0.2.1", "a@x.org", "b@y.org")).unwrap().blocked, 7);
+    assert_eq!(list.times_trapped(net("198.51.100.9")), 3);
+    has_the_rest(&list).await;
+    // What came later works on it.
+    list.credit(&Identity::Spf("x.org".into()), Credit::Message, DAY);
+    assert!(list.list(Filter::default()).await.unwrap().len() == 4 && list.identities(None, 9).len() == 1);
+}
+
+#[tokio::test]
+async fn a_file_of_format_3_keeps_its_decisions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("greylist.db");
+    of_format(&path, 3, "
+        INSERT INTO decision VALUES (1, 1700000000000, 's1', '192.0.2.1', 'spf:x.org', 'h', 'a', 'b', 'deferred', 'r', '[]', 5, 90, '', '');
+        INSERT INTO identity VALUES ('spf:x.org', 1, 2, 4000000000000, 4, 1);").await;
+    of_format(&path, 3, OTHERS).await;
+    let list = Greylist::open(&path, Arc::new(ManualClock::at(START))).await.unwrap();
+    let decisions = list.decisions(Wanted::Id("s1".into()), 9).await.unwrap();
+    assert_eq!((decisions.len(), decisions[0].points), (1, 5));
+    assert!(list.is_trusted(&Identity::Spf("x.org".into())));
+    has_the_rest(&list).await;
+}
+
 #[tokio::test]
 async fn a_damaged_kind_stops_the_opening_and_is_not_guessed() {
     let dir = tempfile::tempdir().unwrap();

@@ -109,17 +109,23 @@ fn a_retry_from_another_address_of_the_same_pool_counts() {
 }
 
 #[test]
-fn defect_10_another_helo_and_defect_11_another_tag_are_the_same_attempt() {
+fn defect_10_another_helo_is_the_same_attempt_where_clients_are_weighed() {
+    let mut judge = Judge::new(Mode::Selective);
+    let one = shabby("192.0.2.1");
+    assert!(judge.wait(&one, START).is_some());
+    assert_eq!(judge.wait(&Facts { helo: "mail2.sender.example", ..one }, at(4 * MINUTE)), None);
+}
+
+#[test]
+fn defect_11_another_tag_is_the_same_attempt_where_clients_are_weighed() {
     let mut judge = Judge::new(Mode::Selective);
     let one = Facts { reverse_path: "bounce-123456-b=example.org@sender.example", ..shabby("192.0.2.1") };
-    let other = Facts {
-        reverse_path: "BOUNCE-777777-b=example.org@Sender.Example",
-        helo: "mail2.sender.example",
-        forward_path: "B@Example.ORG",
-        ..one
-    };
+    let reverse_path = "BOUNCE-777777-b=example.org@Sender.Example";
     assert!(judge.wait(&one, START).is_some());
-    assert_eq!(judge.wait(&other, at(4 * MINUTE)), None);
+    assert_eq!(
+        judge.wait(&Facts { reverse_path, forward_path: "B@Example.ORG", ..one }, at(4 * MINUTE)),
+        None
+    );
 }
 
 #[test]
@@ -224,4 +230,26 @@ fn parity_classic_mode_keeps_spamds_times_and_passes_the_address() {
     assert_eq!(judge.wait(&good, START), Some(1500), "everybody unknown waits");
     assert_eq!(judge.wait(&good, at(4 * HOUR)), Some(1500), "at greyexp it is the first again");
     assert_eq!(judge.memory.sweep(at(100 * DAY)), 0);
+}
+
+#[test]
+fn where_content_is_read_a_retry_of_the_message_passes_from_anywhere() {
+    let message = |last| Tuple {
+        client: Identity::Message([last; 16]),
+        reverse_path: "a@sender.example".into(),
+        forward_path: "b@example.org".into(),
+    };
+    for (mode, wait) in [(Mode::Classic, 25 * MINUTE), (Mode::Selective, 3 * MINUTE)] {
+        let mut judge = Judge::new(mode);
+        let mut attempt = |ip, last, time| {
+            let facts = shabby(ip);
+            let weighed = judge.weighed(&facts);
+            judge.memory.attempt_with(&judge.policy, &weighed, &facts, &message(last), time).reason
+        };
+        assert_eq!(attempt("192.0.2.1", 1, START), Reason::FirstAttempt);
+        assert_eq!(attempt("198.51.100.1", 2, at(wait)), Reason::FirstAttempt, "another message");
+        assert_eq!(attempt("203.0.113.1", 1, at(wait)), Reason::SameMessage);
+        let again = if mode == Mode::Classic { Reason::Passed } else { Reason::KnownIdentity };
+        assert_eq!(attempt("203.0.113.1", 3, at(wait)), again, "it came again as a mail server does");
+    }
 }

@@ -100,7 +100,7 @@ fn list_tuples(
         // An identity that is a name is found by the address that it came from.
         let network = match &tuple.client {
             Identity::Network(network) => Some(*network),
-            Identity::Rdns(_) | Identity::Spf(_) => said.ip.map(IpNet::from),
+            Identity::Message(_) | Identity::Rdns(_) | Identity::Spf(_) => said.ip.map(IpNet::from),
         };
         if rows.len() < filter.limit() && filter.holds(network) {
             rows.push(Row::Grey { tuple, said, grey });
