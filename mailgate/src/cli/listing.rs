@@ -39,11 +39,12 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) -> String {
                 .collect()
         })
         .collect();
-    let is_number = |index: usize| {
-        let key = columns.get(index).map_or("", |(key, _)| key);
-        !TIMES.contains(&key)
+    // Asked once of each column, not of each cell: a greylist has a hundred thousand rows.
+    let is_number = |(key, _): &(&str, &str)| {
+        !TIMES.contains(key)
             && rows.iter().all(|row| row.get(key).is_none_or(|value| value.is_number() || value.is_null()))
     };
+    let are_numbers: Vec<bool> = columns.iter().map(is_number).collect();
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
@@ -56,14 +57,10 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) -> String {
     let headings: Vec<String> = columns.iter().map(|(_, heading)| (*heading).to_owned()).collect();
     for row in std::iter::once(&headings).chain(&cells) {
         let mut line = String::new();
-        for (index, (cell, width)) in row.iter().zip(&widths).enumerate() {
+        for (index, ((cell, width), is_number)) in row.iter().zip(&widths).zip(&are_numbers).enumerate() {
             let (width, gap) = (*width, if index == 0 { "" } else { "  " });
             line.push_str(gap);
-            line.push_str(&if is_number(index) {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            });
+            line.push_str(&if *is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") });
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -149,6 +149,18 @@ async fn a_message_has_one_recipient_until_its_client_is_known() {
 }
 
 #[tokio::test]
+async fn who_is_trapped_while_it_sends_never_hears_that_its_message_was_taken() {
+    let mut world = World::new(classic).await;
+    let mut peer = opened(&world, "192.0.2.1", FROM, TO).await;
+    peer.ask("DATA").await;
+    let network = "192.0.2.1/32".parse().unwrap();
+    world.edge.grey_add(crate::Given::Trapped { network, lasts: None }).await.unwrap();
+    peer.send(LETTER).await;
+    assert!(peer.rest().await.starts_with("421 4.3.2 "));
+    assert!(world.nothing_handed_over());
+}
+
+#[tokio::test]
 async fn what_is_not_followed_by_content_is_no_attempt_and_leaves_nothing() {
     let world = World::new(classic).await;
     for after in ["RSET", "EHLO other.example", "QUIT"] {

@@ -12,7 +12,6 @@ use crate::greylist::dialogue::Reaction;
 use crate::greylist::letter::{HEAD, Letter};
 use crate::reply;
 use crate::suspicion::Gathered;
-use crate::tarpit::Why;
 
 /// Contents kept at once: with [`HEAD`] and its decoded copy some 50 MB. Beyond it recipients are judged at RCPT.
 pub(crate) const CONTENTS: usize = 256;
@@ -62,9 +61,12 @@ impl Session<'_> {
         match self.edge.greylist.standing(self.client.ip()) {
             // A parallel session of the same client qualified, or the administrator said so.
             Standing::Passed(..) => return self.qualified_with(put_off.line, head),
+            // The tarpit takes its next connection: what it would say first here, a client takes for the answer to its
+            // message.
             Standing::Trapped(..) => {
                 self.rest(incoming, ended).await?;
-                return Err(End::Tarpit(Why::Trapped));
+                self.say(&reply::UNAVAILABLE);
+                return Err(End::Close("trapped"));
             }
             Standing::Unknown => {}
         }
