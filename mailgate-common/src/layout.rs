@@ -8,6 +8,12 @@
 pub trait Line: Copy {
     /// Word `n`; `n` is taken modulo the words of a line.
     fn word(self, n: u32) -> u64;
+    /// The same place, a multiple of four words. In the kernel its bound is made plain anew: the verifier of Linux 6.1 loses it
+    /// between the arithmetic that led here and the access.
+    #[inline(always)]
+    fn four_from(self, n: u32) -> u32 {
+        n
+    }
 }
 
 /// Memory that holds a generation.

@@ -145,11 +145,11 @@ impl Buckets4 {
         mixed ^= mixed >> 16;
         mixed = mixed.wrapping_mul((self.seed >> 32) as u32);
         mixed ^= mixed >> 15;
-        let row = (mixed as u64 * self.rows as u64 >> 32) as u32;
+        let row = ((mixed as u64 * self.rows as u64) >> 32) as u32;
         let rest = (mixed & !1) << self.shift & SLOT;
         Key4 {
             slot: rest | (kind as u32) << 2,
-            first: row << 1 | mixed & 1,
+            first: row << 1 | (mixed & 1),
             class_field: self.class_field(),
             stash: 1 << 63 | (kind as u64) << 56 | (address as u64) << 24,
         }
@@ -182,7 +182,7 @@ impl Buckets4 {
     const fn homes_by(self, bucket: u32, rest: u32) -> Homes {
         let (row, half) = (bucket >> 1, bucket & 1);
         // Both rows of a key are this sum, as far as there are rows.
-        let sum = (rest.wrapping_mul(0x9e37_79b1) as u64 * self.rows as u64 >> 32) as u32;
+        let sum = ((rest.wrapping_mul(0x9e37_79b1) as u64 * self.rows as u64) >> 32) as u32;
         let other = sum.wrapping_sub(row).wrapping_add(if sum < row { self.rows } else { 0 });
         Homes { first: bucket, other: other << 1 | half }
     }
@@ -219,24 +219,29 @@ impl Key4 {
     }
 
     /// Class plus one of this key at choice `n`, in the bucket of `line` that begins at word `from`; 0 when it is not
-    /// there.
+    /// there. With it the first word of the bucket, for [`SPILLED`].
     ///
     /// Without a branch: which slot matches cannot be predicted, and a wrong guess would cost more than all eight.
     #[inline(always)]
-    fn class_in<L: Line>(self, line: L, from: u32, n: u32) -> u32 {
+    fn class_in<L: Line>(self, line: L, from: u32, n: u32) -> (u32, u64) {
         const BOTH: u64 = 1 << 32 | 1;
         let wanted = (self.slot | n) as u64 * BOTH;
         let key = !((self.class_field as u64 * BOTH) | TOPS);
-        let mut found = 0;
-        let mut word = 0;
-        while word < BUCKET_WORDS {
-            let differs = line.word(from + word) ^ wanted;
+        let from = line.four_from(from);
+        let (mut found, mut first) = (0, 0);
+        let mut n = 0;
+        while n < BUCKET_WORDS {
+            let word = line.word(from + n);
+            if n == 0 {
+                first = word;
+            }
+            let differs = word ^ wanted;
             // The top bit of a half stays clear when no bit of the key differs; no carry leaves a half.
             let equal = !((differs & key).wrapping_add(!TOPS)) & TOPS;
             found |= equal.wrapping_sub(equal >> 31) & differs;
-            word += 1;
+            n += 1;
         }
-        (found | found >> 32) as u32 >> CLASS_SHIFT
+        ((found | found >> 32) as u32 >> CLASS_SHIFT, first)
     }
 }
 
@@ -261,11 +266,11 @@ pub fn find4<M: Lines>(memory: &M, first: M::Line, address: u32, kind: Kind4) ->
     let key = table.key(address, kind);
     let (line, from) = table.place(key.first);
     let line = memory.line(line)?;
-    let class = key.class_in(line, from, 0);
+    let (class, word) = key.class_in(line, from, 0);
     if class != 0 {
         return Some(class - 1);
     }
-    if line.word(from) & SPILLED == 0 { None } else { find_spilled(memory, first, table, key) }
+    if word & SPILLED == 0 { None } else { find_spilled(memory, first, table, key) }
 }
 
 /// The class of a key that may stand anywhere but in its first bucket.
@@ -275,7 +280,7 @@ fn find_spilled<M: Lines>(memory: &M, first: M::Line, table: Buckets4, key: Key4
     let mut n = 1;
     while n < CHOICES {
         let (line, from) = table.place(homes.bucket(n));
-        let class = key.class_in(memory.line(line)?, from, n);
+        let (class, _) = key.class_in(memory.line(line)?, from, n);
         if class != 0 {
             return Some(class - 1);
         }

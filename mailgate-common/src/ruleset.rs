@@ -240,6 +240,7 @@ const fn lowest(word: u64) -> u32 {
 }
 
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "six bits are below 64")]
 const fn lowest_by_sequence(word: u64) -> u32 {
     PLACE_OF[((word & word.wrapping_neg()).wrapping_mul(SEQUENCE) >> 58) as usize] as u32
 }
@@ -248,6 +249,7 @@ const fn lowest_by_sequence(word: u64) -> u32 {
 const SEQUENCE: u64 = 0x0218_a392_cd3d_5dbf;
 
 /// For the top six bits of [`SEQUENCE`] shifted up by n: n.
+#[expect(clippy::indexing_slicing, reason = "six bits are below 64; the compiler runs it")]
 static PLACE_OF: [u8; 64] = {
     let mut places = [0; 64];
     let mut n = 0;

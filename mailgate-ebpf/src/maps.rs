@@ -100,6 +100,11 @@ impl<const N: usize> Line for Words<N> {
         // SAFETY: the pointer is a present value of N words, and `at` is below N. Volatile: user space writes.
         unsafe { self.0.cast::<u64>().add(at).read_volatile() }
     }
+
+    #[inline(always)]
+    fn four_from(self, n: u32) -> u32 {
+        core::hint::black_box(n) & (N as u32 - 4)
+    }
 }
 
 /// Memory in lines of `N` words.
