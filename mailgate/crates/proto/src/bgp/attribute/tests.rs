@@ -187,3 +187,169 @@ fn prefixes_that_cannot_be_read_end_the_session() {
     assert_eq!(numbered.announced[0].path, 7);
     assert_eq!(fate(update_of(&good, &[0, 0, 7], &paths)), Fate::Reset(3, 10));
 }
+
+/// Every attribute that is known, each with the same five errors.
+#[test]
+fn every_attribute_is_answered_for_its_length_its_flags_and_its_repetition() {
+    use Fate::{Announced, Reset, Withdrawn};
+    struct Row {
+        name: &'static str,
+        flags: u8,
+        code: u8,
+        good: &'static [u8],
+        /// Of a length that it cannot have.
+        bad: &'static [u8],
+        /// What becomes of the route then, with the flags of another kind, and when it is there twice.
+        wants: [Fate; 3],
+    }
+    let hop: &[u8] = &[0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    let path: &[u8] = &[2, 1, 0, 0, 0xfe, 0x2a];
+    let rows = [
+        Row {
+            name: "ORIGIN",
+            flags: 0x40,
+            code: 1,
+            good: &[0],
+            bad: &[],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "AS_PATH",
+            flags: 0x40,
+            code: 2,
+            good: path,
+            bad: &[2, 1, 0],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "NEXT_HOP",
+            flags: 0x40,
+            code: 3,
+            good: &[192, 0, 2, 1],
+            bad: &[192, 0, 2],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "MED",
+            flags: 0x80,
+            code: 4,
+            good: &[0, 0, 0, 1],
+            bad: &[0; 5],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "LOCAL_PREF",
+            flags: 0x40,
+            code: 5,
+            good: &[0, 0, 0, 1],
+            bad: &[0; 3],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "ATOMIC_AGGREGATE",
+            flags: 0x40,
+            code: 6,
+            good: &[],
+            bad: &[1],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "AGGREGATOR",
+            flags: 0xc0,
+            code: 7,
+            good: &[0, 0, 0xfe, 0x2a, 1, 1, 1, 1],
+            bad: &[0; 7],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "COMMUNITIES",
+            flags: 0xc0,
+            code: 8,
+            good: &[0xfe, 0x2a, 2, 0x9a],
+            bad: &[0; 6],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "ORIGINATOR_ID",
+            flags: 0x80,
+            code: 9,
+            good: &[1, 1, 1, 1],
+            bad: &[1],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "CLUSTER_LIST",
+            flags: 0x80,
+            code: 10,
+            good: &[1, 1, 1, 1],
+            bad: &[1],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "MP_REACH_NLRI",
+            flags: 0x80,
+            code: 14,
+            good: hop,
+            bad: &[0, 2, 1, 16, 0],
+            wants: [Reset(3, 9), Withdrawn, Reset(3, 1)],
+        },
+        Row {
+            name: "MP_UNREACH_NLRI",
+            flags: 0x80,
+            code: 15,
+            good: &[0, 2, 1],
+            bad: &[0, 2],
+            wants: [Reset(3, 9), Withdrawn, Reset(3, 1)],
+        },
+        Row {
+            name: "EXTENDED_COMMUNITIES",
+            flags: 0xc0,
+            code: 16,
+            good: &[0, 2, 0xfe, 0x2a, 0, 0, 2, 0x9a],
+            bad: &[0; 9],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+        Row {
+            name: "AS4_PATH",
+            flags: 0xc0,
+            code: 17,
+            good: path,
+            bad: &[2, 1, 0],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "AS4_AGGREGATOR",
+            flags: 0xc0,
+            code: 18,
+            good: &[0, 0, 0xfe, 0x2a, 1, 1, 1, 1],
+            bad: &[0; 7],
+            wants: [Announced, Withdrawn, Announced],
+        },
+        Row {
+            name: "LARGE_COMMUNITIES",
+            flags: 0xc0,
+            code: 32,
+            good: &[0, 0, 0xfe, 0x2a, 0, 0, 0, 1, 0, 0, 2, 0x9a],
+            bad: &[0; 13],
+            wants: [Withdrawn, Withdrawn, Announced],
+        },
+    ];
+    let known: Vec<u8> = (0..=u8::MAX).filter(|code| expected_flags(*code).is_some()).collect();
+    assert_eq!(rows.iter().map(|row| row.code).collect::<Vec<_>>(), known, "one row for each");
+    let raw = |flags: u8, code: u8, value: &[u8]| {
+        [&[flags, code, u8::try_from(value.len()).unwrap()], value].concat()
+    };
+    for Row { name, flags, code, good, bad, wants: [length, kind, twice] } in rows {
+        let mut others = vec![GOOD_ORIGIN.to_vec(), GOOD_PATH.to_vec(), GOOD_HOP.to_vec()];
+        others.retain(|other| other[1] != code);
+        let with = |more: &[Vec<u8>]| fate(update_with(&[&others.concat(), &more.concat()]));
+        let fine = raw(flags, code, good);
+        assert_eq!(with(std::slice::from_ref(&fine)), Announced, "{name}");
+        assert_eq!(with(&[raw(flags, code, bad)]), length, "{name} of a wrong length");
+        assert_eq!(with(&[raw(flags ^ 0xc0, code, good)]), kind, "{name} with wrong flags");
+        assert_eq!(with(&[fine.clone(), fine]), twice, "{name} twice");
+        // RFC 7606 section 4: whatever it is, the prefixes are still found.
+        let overrun = vec![flags, code, 200, 0];
+        assert_eq!(with(&[overrun]), Withdrawn, "{name} longer than all attributes");
+    }
+}

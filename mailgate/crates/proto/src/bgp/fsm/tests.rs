@@ -1,4 +1,4 @@
-use super::super::{AsWidth, Capability, Open};
+use super::super::{AsWidth, Capability, Cease, Notification, Open};
 use super::pause::STABLE;
 use super::*;
 
