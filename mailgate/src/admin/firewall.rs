@@ -101,7 +101,7 @@ impl Firewall {
             "kind": match one.origin {
                 Origin::Protected => "protected",
                 Origin::Configured(_) => "configured",
-                Origin::Tables(_) => "table",
+                Origin::Feeds(_) | Origin::Tables(_) => "table",
                 Origin::Behaviour(_) => "greylist",
                 Origin::Reception | Origin::BuiltIn => "built-in",
             },

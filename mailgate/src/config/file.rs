@@ -139,8 +139,11 @@ impl Config {
         services.dedup();
         let tables = self.lists.tables();
         let counted = tables.iter().filter(|table| table.counters).map(|table| table.name.clone()).collect();
+        // A bypass that feeds fill has a rule more.
+        let own = tables.iter().filter(|table| self.lists.is_fed_bypass(table));
+        let own: Vec<_> = own.map(|table| (table.name.own(), table.action)).collect();
         Surroundings {
-            tables: tables.into_iter().map(|table| (table.name, table.action)).collect(),
+            tables: tables.into_iter().map(|table| (table.name, table.action)).chain(own).collect(),
             interfaces: self.edge.packet.interfaces.clone(),
             reception: self.edge.packet.reception_ports.clone(),
             services,

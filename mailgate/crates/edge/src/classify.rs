@@ -36,6 +36,10 @@ pub enum Bypass {
 /// What the tables say: who lets it pass, and what blocks it. `feeds` are the tables that others fill.
 #[must_use]
 pub(crate) fn said(verdict: &Verdict, feeds: &[TableName]) -> (Option<Bypass>, Option<Action>) {
+    // Nothing that blocks was in its way.
+    if verdict.action == Some(Action::FeedBypass) {
+        return (Some(Bypass::Feed), None);
+    }
     let held = || verdict.tables.iter().zip(&verdict.meanings);
     let blocking = |action: &Action| matches!(action, Action::Drop | Action::Reject | Action::Tarpit);
     if verdict.action != Some(Action::Bypass) {
@@ -94,7 +98,7 @@ pub fn classify(layers: &Layers<'_>) -> Route {
     match layers.blocked {
         Some(Action::Drop) => return Route::Refuse(Refusal::Drop),
         Some(Action::Reject) => return Route::Refuse(Refusal::Reject),
-        Some(Action::Bypass | Action::Grey | Action::Score | Action::Tarpit) | None => {}
+        Some(Action::Bypass | Action::FeedBypass | Action::Grey | Action::Score | Action::Tarpit) | None => {}
     }
     match layers.standing {
         Standing::Passed(_, peer) if peer.origin == Origin::Admin => Route::Reception(Reason::Admitted),

@@ -30,7 +30,7 @@ use crate::table::Action;
 use growth::{Freeze, Growth};
 pub(crate) use guarded::Guarded;
 pub use guarded::{Protected, Why};
-pub(crate) use keep::{load, run, save};
+pub(crate) use keep::{load, run};
 pub use reason::Reason;
 pub(crate) use reason::Refusals;
 pub(crate) use reopen::{protect, thaw};
@@ -49,8 +49,8 @@ enum Effect {
 impl Effect {
     fn of(action: Action, sense: Sense) -> Self {
         match (action, sense) {
-            (Action::Bypass, Sense::Hole) => Self::Blocks,
-            (Action::Bypass, Sense::Listed) | (_, Sense::Hole) => Self::Frees,
+            (Action::Bypass | Action::FeedBypass, Sense::Hole) => Self::Blocks,
+            (Action::Bypass | Action::FeedBypass, Sense::Listed) | (_, Sense::Hole) => Self::Frees,
             (_, Sense::Listed) => Self::Blocks,
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -138,21 +138,9 @@ pub(crate) fn flush(shared: &Shared) -> Result<(), Error> {
     let text = std::mem::take(&mut state.uncounted).then(|| write(&mut state));
     drop(state);
     let Some(text) = text else { return Ok(()) };
-    save(&path, &text).map_err(|source| {
+    crate::disk::replace(&path, &text).map_err(|source| {
         tracing::error!(target: "lists", event = "save", path = %path.display(), error = %source);
         shared.lock().uncounted = true;
         Error::State { path: path.clone(), source }
     })
-}
-
-/// Writes beside, makes durable, renames.
-fn save(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension("new");
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }

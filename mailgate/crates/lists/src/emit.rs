@@ -19,7 +19,9 @@ pub(crate) async fn run(shared: Arc<Shared>, sender: mpsc::Sender<Vec<Change>>, 
         let now = shared.clock.now();
         let expire = move |state: &mut State| {
             let next = state.merged.expire(now);
-            (next, state.merged.is_pending() && !state.is_loading())
+            let waits = state.rush.until(now);
+            let is_ready = state.merged.is_pending() && !state.is_loading() && waits.is_none();
+            (next.into_iter().chain(waits).min(), is_ready)
         };
         let Ok((next, pending)) = shared.quietly(expire).await else { return };
         if pending {
@@ -29,6 +31,7 @@ pub(crate) async fn run(shared: Arc<Shared>, sender: mpsc::Sender<Vec<Change>>, 
             };
             let Ok(permit) = permit else { return };
             let take = |state: &mut State| {
+                state.rush.told();
                 let changes = state.merged.take_changes();
                 if changes.is_some() {
                     state.sent.push_back(state.merged.revision());

@@ -91,7 +91,7 @@ fn failure(error: HttpError) -> Failure {
         HttpError::Status { retry_after, .. } => retry_after.map(Duration::from_secs),
         _ => None,
     };
-    Failure { said: error.to_string(), is_content: false, retry_after }
+    Failure { retry_after, ..Failure::absent(error.to_string()) }
 }
 
 fn read(document: Document, format: Format, url: &str, bounds: Bounds) -> Result<Reading, Failure> {

@@ -84,6 +84,9 @@ impl Lists {
     ) -> Result<(Self, mpsc::Receiver<Vec<Change>>), Error> {
         config.check()?;
         let folder: PathBuf = state_dir.as_ref().join("lists");
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            tracing::warn!(target: "lists", event = "save", path = %folder.display(), %error, "nothing can be kept");
+        }
         let now = clock.now();
         let mut merged = Merged::new(config.tables(), config.entries_limit, now);
         own_entries(&config, &mut merged, now)?;
@@ -92,7 +95,7 @@ impl Lists {
         counts::load(&counts, &mut merged);
 
         let copies = Arc::new(Copies::new(&folder));
-        let (mut sources, statuses) = sources::prepare(config.sources(), &merged, &*clock);
+        let (mut sources, statuses) = sources::prepare(config.sources(), &mut merged, &*clock);
         let shared = Arc::new(Shared::new(merged, config.protected(), statuses, clock, counts));
         {
             let mut state = shared.lock();

@@ -17,6 +17,7 @@ use mailgate_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::disk;
 use crate::merge::{Claim, MANUAL, Merged, OVERLOAD, Origin, TableIndex};
 use crate::shared::{Saved, Shared, State};
 use crate::table::TableName;
@@ -225,14 +226,7 @@ impl Files {
         text.push_str(HEAD);
         text.push_str(&format!("{GENERATION}{}\n", generation + 1));
         records.iter().for_each(|record| write_line(&mut text, record));
-        fs::create_dir_all(&self.folder)?;
-        let path = self.whole(name);
-        let beside = path.with_extension("new");
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        fs::File::open(&self.folder)?.sync_all()?;
+        disk::replace(&self.whole(name), &text)?;
         let kept =
             Kept { generation: generation + 1, bytes: text.len() as u64, journal: None, journal_bytes: 0 };
         self.tables.insert(table, kept);
@@ -250,7 +244,7 @@ impl Files {
         let mut journal = match kept.journal.take() {
             Some(journal) => journal,
             None => {
-                fs::create_dir_all(&folder)?;
+                disk::folder(&path)?;
                 let journal = fs::File::options().append(true).create(true).open(path)?;
                 fs::File::open(folder)?.sync_all()?;
                 journal

@@ -4,15 +4,20 @@
 //! listed or as a hole; the entry that the edge sees is that of the highest-ranking origin: entries by hand before
 //! those of the daemon, of the configuration, of files and of peers, each in the order of configuration. When an origin
 //! withdraws, the others' claims stay.
+//!
+//! A bypass that feeds fill is two tables to the edge: all of it, which counts less than any block, and what is of no
+//! feed, which counts more. So an administrator's block beats a feed's bypass, and his bypass beats every block.
 
+mod ask;
 mod layers;
 mod slot;
 mod table;
 mod tally;
+mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -22,13 +27,14 @@ use mailgate_model::Timestamp;
 use crate::Error;
 use crate::config::TableConfig;
 use crate::prefix::{Key4, Key6, PrefixSet, Sense};
-use crate::table::{Action, Change, Snapshot, Table, TableName};
+use crate::table::{Action, TableName};
 use layers::Seen;
 pub(crate) use slot::{Claim, Fold};
 pub(crate) use table::Found;
 use table::State;
 pub use tally::Hit;
 pub(crate) use tally::{Baseline, Count, Tally};
+use tell::{Pending, delta_limit};
 
 /// Who claims: the rank, zero for entries made by hand.
 pub(crate) type Origin = u16;
@@ -48,11 +54,9 @@ pub(crate) const SOURCES: Origin = 3;
 /// Position of a table in the configuration.
 pub(crate) type TableIndex = u8;
 
-/// Fewer differences than this are always sent one by one.
-const DELTA_MIN: usize = 4096;
-
-/// Above [`DELTA_MIN`], differences are sent one by one up to this part of all entries; more cost less as a reload.
-const DELTA_PART: usize = 4;
+/// Beside the position of a bypass that feeds fill: what the administrator says in it, which the edge is told as a table
+/// of its own. Above all positions.
+const OWN: TableIndex = 1 << 7;
 
 /// All tables.
 pub(crate) struct Merged {
@@ -65,12 +69,6 @@ pub(crate) struct Merged {
     /// Most claims of all origins in all tables.
     limit: usize,
     baseline: Baseline,
-}
-
-/// What the edge has not yet been told.
-enum Pending {
-    Delta(HashSet<(TableIndex, IpNet)>),
-    Reload,
 }
 
 /// What replacing one origin's set did.
@@ -138,6 +136,31 @@ impl Merged {
     /// What a table does.
     pub(crate) fn action(&self, table: TableIndex) -> Option<Action> {
         self.config(table).map(|config| config.action)
+    }
+
+    /// This origin is a feed of the table. To be said before anything comes from it.
+    pub(crate) fn fed_by(&mut self, table: TableIndex, origin: Origin) {
+        if let Some(state) = self.tables.get_mut(usize::from(table)) {
+            state.feeds.insert(origin);
+        }
+    }
+
+    /// What a table does on behalf of an origin: the bypass of a feed comes behind every block, the administrator's
+    /// before.
+    pub(crate) fn action_of(&self, table: TableIndex, origin: Origin) -> Option<Action> {
+        let state = self.tables.get(usize::from(table))?;
+        let is_feeds = state.is_fed() && state.feeds.contains(&origin);
+        Some(if is_feeds { Action::FeedBypass } else { state.config.action })
+    }
+
+    /// What a table does with an address that it holds.
+    pub(crate) fn meaning(&self, table: TableIndex, address: IpAddr) -> Option<Action> {
+        let state = self.tables.get(usize::from(table))?;
+        if !state.is_fed() {
+            return Some(state.config.action);
+        }
+        let is_own = self.own_covering(table, address).is_some_and(|entry| !entry.negated);
+        Some(if is_own { Action::Bypass } else { Action::FeedBypass })
     }
 
     /// What an origin that brings sets has brought.
@@ -210,6 +233,7 @@ impl Merged {
         claim: Option<Claim>,
     ) -> Option<Claim> {
         let state = self.tables.get_mut(usize::from(table))?;
+        let is_own = state.is_own(origin);
         let changed = match prefix {
             IpNet::V4(net) => state.v4.set(Key4::of(net), origin, claim),
             IpNet::V6(net) => state.v6.set(Key6::of(net), origin, claim),
@@ -227,6 +251,9 @@ impl Merged {
         self.schedule(table, prefix, origin, changed.before, claim);
         if changed.visible {
             self.mark(table, prefix);
+        }
+        if is_own {
+            self.mark(table | OWN, prefix);
         }
         changed.before
     }
@@ -246,7 +273,12 @@ impl Merged {
         state.v6.replace_bulk(origin, set.v6, now, &mut seen);
         state.counts.insert(origin, count);
         state.counts.retain(|_, count| *count > 0);
-        self.replaced(table, seen)
+        let is_own = state.is_own(origin);
+        let difference = self.replaced(table, seen);
+        if is_own && !difference.is_empty() {
+            self.reload();
+        }
+        difference
     }
 
     fn replaced(&mut self, table: TableIndex, seen: Seen) -> Difference {
@@ -277,109 +309,6 @@ impl Merged {
             self.set(table, prefix, origin, None);
         }
         None
-    }
-
-    /// Whether there is something to tell the edge.
-    pub(crate) fn is_pending(&self) -> bool {
-        match &self.pending {
-            Pending::Delta(marks) => !marks.is_empty(),
-            Pending::Reload => true,
-        }
-    }
-
-    /// Up to where the edge has something to be told, or has been.
-    pub(crate) fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// What the edge has to be told; never an empty batch.
-    pub(crate) fn take_changes(&mut self) -> Option<Vec<Change>> {
-        match std::mem::replace(&mut self.pending, Pending::Delta(HashSet::new())) {
-            Pending::Reload => Some(vec![Change::Reload(self.snapshot())]),
-            Pending::Delta(marks) if marks.is_empty() => None,
-            Pending::Delta(marks) => {
-                let change = |(index, prefix): (TableIndex, IpNet)| {
-                    let table = self.tables.get(usize::from(index))?;
-                    let name = table.config.name.clone();
-                    Some(match table.shown(prefix) {
-                        Some(entry) => Change::Add(name, entry),
-                        None => Change::Delete(name, prefix),
-                    })
-                };
-                Some(marks.into_iter().filter_map(change).collect())
-            }
-        }
-    }
-
-    /// All tables as they are now; tables that have not changed share their entries with the last snapshot, if anybody
-    /// still holds it.
-    pub(crate) fn snapshot(&mut self) -> Snapshot {
-        let table = |state: &mut State| Table {
-            name: state.config.name.clone(),
-            action: state.config.action,
-            entries: state.entries(),
-        };
-        Snapshot { tables: self.tables.iter_mut().map(table).collect() }
-    }
-
-    /// Entries of a table with their origins, sorted, from the one after `after`.
-    pub(crate) fn entries(&self, table: TableIndex, after: Option<IpNet>) -> impl Iterator<Item = Found> {
-        self.tables.get(usize::from(table)).into_iter().flat_map(move |table| table.found(after))
-    }
-
-    /// The claims of one live origin in a table, sorted, with what the daemon says of them.
-    pub(crate) fn claimed(
-        &self,
-        table: TableIndex,
-        origin: Origin,
-    ) -> impl Iterator<Item = (IpNet, Claim, Option<Arc<str>>)> {
-        let state = self.tables.get(usize::from(table)).into_iter();
-        state.flat_map(move |state| {
-            let with_note = move |(prefix, claim): (IpNet, Claim)| {
-                let note = state.notes.get(&prefix).filter(|_| origin == OVERLOAD);
-                (prefix, claim, note.cloned())
-            };
-            state.v4.claimed(origin).chain(state.v6.claimed(origin)).map(with_note)
-        })
-    }
-
-    /// The lengths that prefixes of a table have, longest first.
-    pub(crate) fn lengths(&self, table: TableIndex, is_v4: bool) -> Vec<u8> {
-        let state = self.tables.get(usize::from(table));
-        let lengths = |state: &State| if is_v4 { state.v4.lengths() } else { state.v6.lengths() };
-        state.map(lengths).unwrap_or_default()
-    }
-
-    /// What one origin claims of exactly this prefix.
-    pub(crate) fn claim(&self, table: TableIndex, prefix: IpNet, origin: Origin) -> Option<Claim> {
-        let state = self.tables.get(usize::from(table))?;
-        match prefix {
-            IpNet::V4(net) => state.v4.claim(Key4::of(net), origin),
-            IpNet::V6(net) => state.v6.claim(Key6::of(net), origin),
-        }
-    }
-
-    /// Who claims exactly this prefix.
-    pub(crate) fn origins(&self, table: TableIndex, prefix: IpNet) -> Vec<Origin> {
-        let found = self.find(table, prefix);
-        found.map(|found| found.claims.into_iter().map(|(origin, _)| origin).collect()).unwrap_or_default()
-    }
-
-    /// The entry of exactly this prefix.
-    pub(crate) fn find(&self, table: TableIndex, prefix: IpNet) -> Option<Found> {
-        self.tables.get(usize::from(table))?.find(prefix)
-    }
-
-    /// The most specific entry of a table that covers an address.
-    pub(crate) fn covering(&self, table: TableIndex, address: IpAddr) -> Option<Found> {
-        let state = self.tables.get(usize::from(table))?;
-        let lengths = if address.is_ipv4() { state.v4.lengths() } else { state.v6.lengths() };
-        state.covering(address, &lengths).and_then(|entry| state.find(entry.prefix))
-    }
-
-    /// What the daemon says of its entry.
-    pub(crate) fn note(&self, table: TableIndex, prefix: IpNet) -> Option<Arc<str>> {
-        self.tables.get(usize::from(table))?.notes.get(&prefix).cloned()
     }
 
     /// Says something of an entry of the daemon.
@@ -449,30 +378,4 @@ impl Merged {
             self.expiries.insert((at, table, origin, prefix));
         }
     }
-
-    /// Remembers that the edge has to be told about a prefix.
-    fn mark(&mut self, table: TableIndex, prefix: IpNet) {
-        let limit = match &self.pending {
-            Pending::Delta(marks) if marks.len() >= DELTA_MIN => delta_limit(self.len()),
-            _ => DELTA_MIN,
-        };
-        self.revision += 1;
-        if let Pending::Delta(marks) = &mut self.pending {
-            if marks.len() < limit {
-                marks.insert((table, prefix));
-            } else {
-                self.pending = Pending::Reload;
-            }
-        }
-    }
-
-    /// Remembers that the edge has to be told everything.
-    pub(crate) fn reload(&mut self) {
-        self.revision += 1;
-        self.pending = Pending::Reload;
-    }
-}
-
-fn delta_limit(entries: usize) -> usize {
-    DELTA_MIN.max(entries / DELTA_PART)
 }

@@ -14,6 +14,7 @@ use crate::manual::Record;
 use crate::merge::{Merged, Origin, SOURCES, TableIndex};
 use crate::notes::{Notes, clean, rendered};
 use crate::rows::{BgpRow, SourceState};
+use crate::rush::Rush;
 use crate::source::Order;
 
 /// Held by [`Lists`](crate::Lists) and by every task.
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) uncounted: bool,
     /// Up to where each batch on its way to the edge goes.
     pub(crate) sent: VecDeque<u64>,
+    /// While a peer tells its whole table, what is pending waits.
+    pub(crate) rush: Rush,
     /// Whether the warning about the limit has been given.
     pub(crate) warned: bool,
 }
@@ -223,6 +226,7 @@ impl Shared {
                 journal: Vec::new(),
                 uncounted: false,
                 sent: VecDeque::new(),
+                rush: Rush::default(),
                 warned: false,
             }),
             changed: Notify::new(),

@@ -170,9 +170,9 @@ impl SecretKey {
 /// # Errors
 /// Those of the system; the old file is still there.
 pub fn put(path: &Path, text: &str, key: Option<&SecretKey>) -> io::Result<()> {
-    crate::admit::save(path, text)?;
+    crate::disk::replace(path, text)?;
     match key {
-        Some(key) => crate::admit::save(&beside(path), &key.sign(text.as_bytes())),
+        Some(key) => crate::disk::replace(&beside(path), key.sign(text.as_bytes())),
         None => Ok(()),
     }
 }

@@ -4,6 +4,7 @@
 //! then a dead server costs all lists.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,10 +132,10 @@ impl SpamdSource {
             Ok(Fetched::New(reading)) if reading.bytes == 0 && self.lists.contains_key(&key) => {
                 whole.fail(list, "found a list of no octet, expected entries");
             }
-            Ok(Fetched::New(reading)) => {
-                self.keep(&key, &reading).await;
-                self.lists.insert(key.clone(), *reading);
-            }
+            Ok(Fetched::New(reading)) => match self.keep(&key, &reading).await {
+                Ok(()) => drop(self.lists.insert(key.clone(), *reading)),
+                Err(error) => whole.fail(list, &Failure::unkept(&error).said),
+            },
             Err(failure) => whole.fail(list, &failure.said),
         }
         let reading = self.lists.get(&key)?.clone();
@@ -166,14 +167,12 @@ impl SpamdSource {
         }
     }
 
-    /// A copy of one list; what goes wrong is logged, and costs only what a restart would have.
-    async fn keep(&self, key: &(String, String), reading: &Reading) {
+    /// A copy of one list.
+    async fn keep(&self, key: &(String, String), reading: &Reading) -> io::Result<()> {
         let (copies, part) = (Arc::clone(&self.copies), copy::part(&self.name, &key.0));
         let (name, place, reading, now) = (key.0.clone(), key.1.clone(), reading.clone(), self.clock.now());
-        let save = move || copies.save(&part, &copy::write(&name, &place, &reading), now);
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(save).await {
-            tracing::error!(target: "lists", event = "copy", list = key.0, %error, "the copy of before stays");
-        }
+        let save = move || copies.draft(&part, &copy::write(&name, &place, &reading), now)?.place();
+        tokio::task::spawn_blocking(save).await.map_err(io::Error::other)?
     }
 
     async fn message(&self, path: &str, whole: &mut Whole) -> String {

@@ -35,6 +35,19 @@ impl TableName {
         }
     }
 
+    /// The name under which the edge is told, of a bypass that feeds fill too, what the administrator says in it. No
+    /// table of a configuration can be called so; sets of nftables can.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        Self(format!("{}/own", self.0).into())
+    }
+
+    /// Whether it was made by [`TableName::own`].
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.0.contains('/')
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -62,7 +75,7 @@ impl From<TableName> for String {
 }
 
 /// What the edge does with a source that a table holds. The order is the order of precedence: the first that
-/// applies wins, so bypass beats block.
+/// applies wins, so bypass beats block, and a block beats the bypass of a feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -74,10 +87,30 @@ pub enum Action {
     Reject,
     /// One byte a second.
     Tarpit,
+    /// Straight to the MTA, because a feed says so and nobody here says anything else. No table of the configuration has
+    /// this action; one of action `bypass` has it as far as feeds fill it.
+    #[serde(rename = "feed-bypass", skip_deserializing)]
+    FeedBypass,
     /// Judged by the edge and deferred as if suspicious, unless it has earned trust there. No packet is stopped.
     Grey,
     /// Judged by the edge with points of suspicion for each such table. No packet is stopped.
     Score,
+}
+
+impl Action {
+    /// The word for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Tarpit => "tarpit",
+            Self::FeedBypass => "feed-bypass",
+            Self::Grey => "grey",
+            Self::Score => "score",
+        }
+    }
 }
 
 /// One entry of a table.
@@ -138,7 +171,8 @@ pub struct Table {
     pub entries: Arc<Vec<Entry>>,
 }
 
-/// All tables at one moment, in the order of configuration. At most 64, the bits of a set.
+/// All tables at one moment, in the order of configuration, then what the administrator says in those bypasses that feeds
+/// fill too ([`TableName::own`]). At most 64, the bits of a set.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The tables.

@@ -48,6 +48,9 @@ impl Current {
         let action = match decision.action {
             // Nobody said anything of this source.
             Some(Done::Pass) if rule.is_some_and(|one| one.origin == Origin::Reception) => None,
+            Some(Done::Pass) if rule.is_some_and(|one| matches!(one.origin, Origin::Feeds(_))) => {
+                Some(Action::FeedBypass)
+            }
             Some(Done::Pass) => Some(Action::Bypass),
             Some(Done::Drop) => Some(Action::Drop),
             Some(Done::Reject) => Some(Action::Reject),

@@ -16,8 +16,15 @@ use crate::firewall::RuleSet;
 /// What is done with a source, and the tables that hold it.
 type Said = (Option<Action>, Vec<TableName>);
 
-const ACTIONS: [Action; 6] =
-    [Action::Bypass, Action::Drop, Action::Reject, Action::Tarpit, Action::Grey, Action::Score];
+const ACTIONS: [Action; 7] = [
+    Action::Bypass,
+    Action::Drop,
+    Action::Reject,
+    Action::Tarpit,
+    Action::FeedBypass,
+    Action::Grey,
+    Action::Score,
+];
 
 fn name(n: usize) -> TableName {
     TableName::parse(&format!("t{n}")).unwrap()
@@ -148,7 +155,7 @@ fn same(filter: &Memory, naive: &Naive, probes: &[IpAddr]) -> Result<(), TestCas
 }
 
 fn tables(start: Vec<(usize, IpNet, bool)>) -> Naive {
-    let mut naive = Naive((0..12).map(|n| (ACTIONS[n % 4], Vec::new())).collect());
+    let mut naive = Naive((0..12).map(|n| (ACTIONS[n % 5], Vec::new())).collect());
     for (table, net, hole) in start {
         naive.add(table, net, hole);
     }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::growth::Freeze;
 use super::reopen::tick;
+use crate::disk;
 use crate::shared::{Shared, State};
 
 /// How often it is looked whether a feed is believed again, and whether something has to be written.
@@ -100,7 +101,7 @@ pub(crate) async fn run(shared: Arc<Shared>, folder: PathBuf, shutdown: Cancella
         let Ok(text) = shared.with_blocking(look).await else { return };
         if let Some(text) = text {
             let path = folder.join(FILE);
-            let saved = tokio::task::spawn_blocking(move || (save(&path, &text), path)).await;
+            let saved = tokio::task::spawn_blocking(move || (disk::replace(&path, &text), path)).await;
             if let Ok((Err(error), path)) = saved {
                 tracing::error!(target: "lists", event = "save", path = %path.display(), %error);
                 let again = |state: &mut State| {
@@ -115,16 +116,4 @@ pub(crate) async fn run(shared: Arc<Shared>, folder: PathBuf, shutdown: Cancella
             return;
         }
     }
-}
-
-/// Writes beside, makes durable, renames.
-pub(crate) fn save(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension("new");
-    let mut file = fs::File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }

@@ -483,7 +483,8 @@ fn what_was_taken_before_a_restart_is_no_news_and_a_freeze_survives_it() {
     let bench = Bench::fetched(config);
     assert_eq!(bench.offers(&hosts([10, 0, 0, 0], 2000)), Ok(true));
     assert_eq!(bench.offers(&hosts([10, 0, 0, 0], 30_000)), Ok(false));
-    keep::save(&folder.path().join("admission.state"), &keep::written(&bench.shared.lock())).unwrap();
+    crate::disk::replace(&folder.path().join("admission.state"), keep::written(&bench.shared.lock()))
+        .unwrap();
 
     let after = Bench::fetched(config);
     load(folder.path(), &mut after.shared.lock());

@@ -1,7 +1,9 @@
 //! A session with one peer: sockets and time around [`Machine`], tables behind [`Rib`].
 
 mod loss;
+mod order;
 mod state;
+mod tell;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,18 +15,17 @@ use std::time::Duration;
 use mailgate_model::Timestamp;
 use mailgate_net::{Terms, dial_neighbour};
 use mailgate_proto::bgp::{
-    Asked, Cease, Command, Event, Families, Family, Machine, Notification, Parameters, Patience, Session,
-    Update, Way,
+    Asked, Cease, Command, Event, Families, Family, Machine, Notification, Parameters, Patience, Update, Way,
 };
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::mode;
 use super::order::Order;
 use super::outbox::{Outbox, Told};
 use super::rib::Rib;
 use super::wire::{Turn, Wires};
-use super::{mode, saved};
 use crate::Error;
 use crate::admit::Step;
 use crate::config::BgpConfig;
@@ -40,9 +41,6 @@ const SAVE: Duration = Duration::from_secs(300);
 
 /// More steps than this are done off the runtime's threads.
 const STEPS_INLINE: usize = 4096;
-
-/// While more bytes than these wait to be sent, nothing more is announced.
-const UNSENT_LIMIT: usize = 1024 * 1024;
 
 /// Identifies a speaker without IPv4 (the dummy address of RFC 7600 §4.8); it has to be unlike zero and, inside an
 /// AS, unlike the peer's.
@@ -100,6 +98,8 @@ struct Peer {
     /// When routes are saved, if they have changed.
     save_at: Option<Timestamp>,
     is_up: bool,
+    /// Whether it has said in this session that all its routes are told.
+    is_complete: bool,
     /// Since when.
     since: Timestamp,
     error: Option<String>,
@@ -161,6 +161,7 @@ impl Peer {
             settled_at: None,
             save_at: None,
             is_up: false,
+            is_complete: false,
             since,
             error: None,
             warned: false,
@@ -261,6 +262,7 @@ impl Peer {
             self.stale_until = None;
             self.settled_at = None;
             self.rib.age_out(&mut self.steps);
+            self.is_complete = true;
         }
         if due(self.machine.deadline()) {
             self.happened(Event::Tick);
@@ -333,6 +335,7 @@ impl Peer {
     /// All routes of a family are there.
     fn complete(&mut self, family: Family, now: Timestamp) {
         self.rib.end(family, &mut self.steps);
+        self.is_complete = true;
         if self.rib.counts().stale == 0 {
             self.stale_until = None;
             self.settled_at = None;
@@ -373,53 +376,6 @@ impl Peer {
         }
     }
 
-    /// Tells the peer what it does not know yet, as far as TCP takes it.
-    fn announce(&mut self) {
-        let now = self.shared.clock.now();
-        while let Some((way, session)) = self.machine.way().zip(self.machine.session()) {
-            if !self.config.announces || self.wires.unsent(way) > UNSENT_LIMIT {
-                return;
-            }
-            if !self.told.is_behind {
-                return self.ended(session, now);
-            }
-            let hops = self.hops(way);
-            for update in self.told.next(&self.outbox, self.config.local_as, hops, &session) {
-                let commands = self.machine.handle(Event::Announce(&update), now);
-                self.obey(commands.into(), now);
-            }
-        }
-    }
-
-    /// Everything has been told: says so, once in a session and after each refresh.
-    fn ended(&mut self, session: Session, now: Timestamp) {
-        if !std::mem::replace(&mut self.has_ended, true) {
-            for family in session.families.iter() {
-                let commands = self.machine.handle(Event::Announce(&Update::end_of_rib(family)), now);
-                self.obey(commands.into(), now);
-            }
-        }
-        for family in std::mem::take(&mut self.refreshing) {
-            let commands = self.machine.mark(family, Asked::Ends, now);
-            self.obey(commands.into(), now);
-        }
-    }
-
-    /// Where packets for what we announce would go.
-    fn hops(&mut self, way: Way) -> mailgate_proto::bgp::NextHops {
-        let local = self.wires.local(way);
-        let v4 = match local {
-            Some(IpAddr::V4(address)) => address,
-            _ => self.config.router_id.unwrap_or(NO_IDENTIFIER),
-        };
-        let v6 = match (self.config.next_hop_v6, local) {
-            (Some(address), _) => address,
-            (None, Some(IpAddr::V6(address))) => address,
-            _ => v4.to_ipv6_mapped(),
-        };
-        mailgate_proto::bgp::NextHops { v4, v6 }
-    }
-
     /// Brings tables and rows up to date.
     async fn publish(&mut self) -> Result<(), Error> {
         let steps = std::mem::take(&mut self.steps);
@@ -428,53 +384,6 @@ impl Peer {
         let is_long = steps.len() > STEPS_INLINE;
         let work = move |state: &mut crate::shared::State| take(state, origin, &steps, seen);
         if is_long { self.shared.with_blocking(work).await } else { self.shared.with(work).await }
-    }
-
-    /// Saves the routes that are in tables.
-    async fn save(&mut self) {
-        self.save_at = None;
-        let nothing = Rib::new(self.rib.policy().clone());
-        let rib = std::mem::replace(&mut self.rib, nothing);
-        let (file, origin) = (self.file.clone(), self.origin);
-        let save = move |shared: &Shared| {
-            let result = saved::write(&file, shared.clock.now(), state::runs(&rib, shared, origin));
-            if let Err(error) = result {
-                tracing::error!(target: "lists", event = "save", path = %file.display(), %error);
-            }
-            rib
-        };
-        // The only error is that the runtime is ending.
-        if let Ok(rib) = self.shared.off_runtime(save).await {
-            self.rib = rib;
-        }
-    }
-
-    fn ordered(&mut self, order: Order) {
-        match order {
-            Order::Clear { text, done } => {
-                self.happened(Event::Reset(&text));
-                let _ = done.send(Ok(format!("{} begins anew", self.name())));
-            }
-            Order::Refresh { done } => {
-                let said = match self.machine.session().map(|session| session.refresh) {
-                    None => {
-                        Err(format!("{} has no session; it gets all routes with the next one", self.name()))
-                    }
-                    Some(mailgate_proto::bgp::Refresh::None) => Err(format!(
-                        "{} cannot send its routes anew; `mailgate bgp clear` ends the session",
-                        self.name()
-                    )),
-                    Some(_) => {
-                        self.happened(Event::Refresh);
-                        Ok(format!("{} was asked for all its routes", self.name()))
-                    }
-                };
-                let _ = done.send(said);
-            }
-            Order::Rib { asked, done } => {
-                let _ = done.send(super::order::page(&self.rib, &asked, &self.name()));
-            }
-        }
     }
 
     fn name(&self) -> String {

@@ -356,6 +356,11 @@ impl Rib {
 }
 
 impl Counts {
+    /// Routes of this session.
+    pub(crate) fn fresh(&self) -> usize {
+        self.received.saturating_sub(self.stale)
+    }
+
     fn refuse(&mut self, why: Why, count: isize) {
         let place = Why::ALL.iter().position(|other| *other == why).and_then(|at| self.refused.get_mut(at));
         place.into_iter().for_each(|place| *place = place.saturating_add_signed(count));

@@ -3,7 +3,7 @@
 //! A file for each peer, replaced as a whole: a head, then for each kind of route its communities and its prefixes in the
 //! wire's own form, then a foot. A file without its foot, or with anything else than that, is not used.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use mailgate_model::Timestamp;
 use mailgate_proto::bgp::{Community, ExtendedCommunity, LargeCommunity, Nlri};
 
 use super::community::Marks;
+use crate::disk::Draft;
 
 /// First bytes of the file; the number changes with its form.
 const HEAD: &[u8] = b"mailgate bgp 1\n";
@@ -42,27 +43,21 @@ pub(super) fn path(folder: &Path, name: &str) -> PathBuf {
     folder.join(file)
 }
 
-/// Writes beside, makes durable, renames, makes the name durable.
+/// Replaces the file.
 pub(super) fn write(path: &Path, now: Timestamp, runs: impl Iterator<Item = Run>) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // Only the last folder: a state folder that somebody took away meanwhile does not come back by itself.
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let beside = path.with_extension("new");
-    let mut file = BufWriter::new(File::create(&beside)?);
-    file.write_all(HEAD)?;
-    file.write_all(&now.millis().to_be_bytes())?;
-    for run in runs {
-        write_run(&mut file, &run)?;
-    }
-    // No run has no routes: this says that there are no more.
-    file.write_all(&0_u32.to_be_bytes())?;
-    file.write_all(FOOT)?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+    let fill = |file: &mut File| {
+        let mut file = BufWriter::new(file);
+        file.write_all(HEAD)?;
+        file.write_all(&now.millis().to_be_bytes())?;
+        for run in runs {
+            write_run(&mut file, &run)?;
+        }
+        // No run has no routes: this says that there are no more.
+        file.write_all(&0_u32.to_be_bytes())?;
+        file.write_all(FOOT)?;
+        file.flush()
+    };
+    Draft::new(path, fill)?.place()
 }
 
 fn write_run(file: &mut impl Write, run: &Run) -> io::Result<()> {
@@ -203,6 +198,8 @@ fn read_route(file: &mut impl Read) -> io::Result<Option<Nlri>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn runs() -> Vec<Run> {

@@ -9,7 +9,7 @@ use crate::merge::{Claim, Found, Origin, SOURCES, TableIndex};
 use crate::prefix::Sense;
 use crate::rows::{Explained, Named};
 use crate::shared::State;
-use crate::table::{Action, TableName};
+use crate::table::{Action, Entry, TableName};
 
 /// The most specific claim of each origin on an address, in one table; the prefix that decides first.
 fn claims(state: &State, table: TableIndex, address: IpAddr) -> Vec<(Origin, IpNet, Claim)> {
@@ -54,11 +54,15 @@ fn said(state: &State, origin: Origin, address: IpAddr) -> Vec<String> {
 /// Everything about an address.
 pub(super) fn explained(state: &State, address: IpAddr) -> Explained {
     let mut named = Vec::new();
-    for (index, (name, action, _)) in (0..).zip(state.merged.tables()) {
-        let decides = state.merged.covering(index, address).map(|found| found.entry);
+    for (index, (name, ..)) in (0..).zip(state.merged.tables()) {
+        let of_all = state.merged.covering(index, address).map(|found| found.entry);
+        let of_own = state.merged.own_covering(index, address);
         for (origin, prefix, claim) in claims(state, index, address) {
+            let Some(action) = state.merged.action_of(index, origin) else { continue };
             let is_hole = claim.sense == Sense::Hole;
-            let decides = decides.as_ref().is_some_and(|e| e.prefix == prefix && e.negated == is_hole);
+            let is_this = |entry: &Entry| entry.prefix == prefix && entry.negated == is_hole;
+            let decides = of_all.as_ref().is_some_and(is_this)
+                || action == Action::Bypass && of_own.as_ref().is_some_and(is_this);
             let messages = if is_hole { Vec::new() } else { said(state, origin, address) };
             named.push(Named {
                 table: name.clone(),
@@ -86,16 +90,15 @@ fn why(address: IpAddr, action: Option<Action>, named: &[Named]) -> String {
             ),
         };
     };
-    let name = |action: Action| format!("{action:?}").to_ascii_lowercase();
     let first = named.iter().find(|n| n.decides && n.action == action && !n.entry.starts_with('!'));
     let mut why = match first {
-        Some(n) => format!("{}: {} of {} in table {}", name(action), n.entry, n.origin, n.table),
-        None => name(action),
+        Some(n) => format!("{}: {} of {} in table {}", action.name(), n.entry, n.origin, n.table),
+        None => action.name().to_owned(),
     };
-    let mut others: Vec<String> = named
+    let mut others: Vec<&str> = named
         .iter()
         .filter(|n| n.action != action && !n.entry.starts_with('!'))
-        .map(|n| name(n.action))
+        .map(|n| n.action.name())
         .collect();
     others.sort();
     others.dedup();

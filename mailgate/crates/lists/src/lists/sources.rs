@@ -39,14 +39,19 @@ pub(super) struct Prepared {
 /// Sources by rank, files before peers, each in the order of configuration.
 pub(super) fn prepare(
     mut sources: Vec<SourceConfig>,
-    merged: &Merged,
+    merged: &mut Merged,
     clock: &dyn Clock,
 ) -> (Vec<Prepared>, Vec<Status>) {
     sources.sort_by_key(|source| matches!(source, SourceConfig::Bgp(_)));
     (SOURCES..).zip(sources).map(|(origin, config)| prepared(config, origin, merged, clock)).unzip()
 }
 
-fn prepared(config: SourceConfig, origin: Origin, merged: &Merged, clock: &dyn Clock) -> (Prepared, Status) {
+fn prepared(
+    config: SourceConfig,
+    origin: Origin,
+    merged: &mut Merged,
+    clock: &dyn Clock,
+) -> (Prepared, Status) {
     let kind = match &config {
         SourceConfig::Bgp(config) => Kind::Bgp(Box::new(bgp::row(config, clock.now()))),
         SourceConfig::Directory(_) | SourceConfig::File(_) => Kind::Local(config.kind()),
@@ -56,6 +61,9 @@ fn prepared(config: SourceConfig, origin: Origin, merged: &Merged, clock: &dyn C
     };
     let mut status = Status::new(config.name(), kind, Gate::new(&config, merged));
     status.tables = config.tables().iter().filter_map(|name| merged.index(name)).collect();
+    if !config.is_local() {
+        status.tables.iter().for_each(|table| merged.fed_by(*table, origin));
+    }
     status.from = match &config {
         SourceConfig::Url(config) => config.shown().to_owned(),
         _ => place(&config),

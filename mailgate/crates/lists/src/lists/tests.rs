@@ -214,6 +214,7 @@ async fn a_table_that_is_not_there_is_told_with_those_that_are() {
 async fn an_edit_that_cannot_be_saved_says_so_and_counts() {
     let state = tempfile::tempdir().unwrap();
     let station = Station::start("", state.path());
+    std::fs::remove_dir_all(state.path().join("lists")).unwrap();
     std::fs::write(state.path().join("lists"), "in the way").unwrap();
     let entries = vec![entry("192.0.2.1").into()];
     let error = station.lists.add(&name("block"), By::Hand, entries, VERBOSE).await.unwrap_err();

@@ -100,8 +100,9 @@ fn entry(state: &State, table: TableIndex, found: Found) -> EntryRow {
 }
 
 pub(super) fn tested(state: &State, address: IpAddr) -> Tested {
-    let find = |(index, (table, action, _)): (TableIndex, (&TableName, Action, usize))| {
+    let find = |(index, (table, ..)): (TableIndex, (&TableName, Action, usize))| {
         let entry = entry(state, index, state.merged.covering(index, address)?);
+        let action = state.merged.meaning(index, address)?;
         Some(Match { table: table.clone(), action, entry })
     };
     let matches: Vec<Match> = (0..).zip(state.merged.tables()).filter_map(find).collect();

@@ -1,6 +1,6 @@
 //! One table: its layers, its counts, and what the edge sees of it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::{Claim, Fold, Origin, Tally};
 use crate::config::TableConfig;
 use crate::prefix::{Key, Key4, Key6};
-use crate::table::Entry;
+use crate::table::{Action, Entry};
 
 /// One table.
 pub(super) struct State {
@@ -23,6 +23,8 @@ pub(super) struct State {
     /// What the daemon says of its entries.
     pub(super) notes: HashMap<IpNet, Arc<str>>,
     pub(super) tally: Tally,
+    /// The origins that are feeds.
+    pub(super) feeds: BTreeSet<Origin>,
     /// The last snapshot, while nothing has changed and somebody still holds it.
     pub(super) cache: Weak<Vec<Entry>>,
 }
@@ -51,12 +53,23 @@ impl State {
             counts: BTreeMap::new(),
             notes: HashMap::new(),
             tally,
+            feeds: BTreeSet::new(),
             cache: Weak::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
+    }
+
+    /// Whether it is a bypass that feeds fill.
+    pub(super) fn is_fed(&self) -> bool {
+        self.config.action == Action::Bypass && !self.feeds.is_empty()
+    }
+
+    /// Whether what this origin says has to be told apart from what feeds say.
+    pub(super) fn is_own(&self, origin: Origin) -> bool {
+        self.is_fed() && !self.feeds.contains(&origin)
     }
 
     pub(super) fn recount(&mut self, origin: Origin, was: bool, is: bool) {
@@ -90,6 +103,21 @@ impl State {
         shown.map(|shown| shown.entry(prefix))
     }
 
+    /// The same without what feeds say.
+    pub(super) fn own_shown(&self, prefix: IpNet) -> Option<Entry> {
+        let mut fold = Fold::default();
+        let mut take = |origin, claim| {
+            if !self.feeds.contains(&origin) {
+                fold.take(origin, claim);
+            }
+        };
+        match prefix {
+            IpNet::V4(net) => self.v4.each(Key4::of(net), &mut take),
+            IpNet::V6(net) => self.v6.each(Key6::of(net), &mut take),
+        }
+        fold.shown().map(|shown| shown.entry(prefix))
+    }
+
     pub(super) fn find(&self, prefix: IpNet) -> Option<Found> {
         let mut claims = Vec::new();
         let mut take = |origin, claim| claims.push((origin, claim));
@@ -120,6 +148,31 @@ impl State {
         };
         let v6 = walked(&self.v6, after.and_then(Key6::of_net));
         v4.into_iter().flatten().chain(v6)
+    }
+
+    /// Everything that is of no feed.
+    pub(super) fn own_entries(&self) -> Vec<Entry> {
+        fn push<K: Key>(layers: &Layers<K>, feeds: &BTreeSet<Origin>, entries: &mut Vec<Entry>) {
+            let mut walk = layers.walk(None);
+            let mut fold = Fold::default();
+            let mut next = |fold: &mut Fold| {
+                walk.step(&mut |origin, claim| {
+                    if !feeds.contains(&origin) {
+                        fold.take(origin, claim);
+                    }
+                })
+            };
+            while let Some(key) = next(&mut fold) {
+                entries.extend(std::mem::take(&mut fold).shown().map(|shown| shown.entry(key.prefix())));
+            }
+        }
+        let mut entries = Vec::new();
+        // Nothing of it to be found, of a million entries, is the rule.
+        if self.counts.keys().any(|origin| !self.feeds.contains(origin)) {
+            push(&self.v4, &self.feeds, &mut entries);
+            push(&self.v6, &self.feeds, &mut entries);
+        }
+        entries
     }
 
     pub(super) fn entries(&mut self) -> Arc<Vec<Entry>> {

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Entry;
 use crate::prefix::Sense;
+use crate::{Change, Entry};
 
 /// When everything happens that does not say when.
 const T0: Timestamp = Timestamp::from_millis(0);
@@ -377,6 +377,54 @@ proptest! {
         prop_assert_eq!(&pages, &*merged.snapshot().tables[1].entries);
     }
 
+    /// Whoever says what in which order: the administrator's bypass beats every block, and every block a feed's bypass.
+    #[test]
+    fn a_block_beats_the_bypass_of_a_feed_and_not_that_of_the_administrator(
+        deeds in proptest::collection::vec(deed(), 0..40),
+        hosts in proptest::collection::vec(any::<u32>(), 16),
+    ) {
+        let actions = [Action::Bypass, Action::Tarpit];
+        let tables = TABLES.into_iter().zip(actions);
+        let tables = tables.map(|(name, action)| TableConfig::new(TableName::parse(name).unwrap(), action));
+        let mut merged = Merged::new(tables, usize::MAX, T0);
+        merged.fed_by(0, PEER);
+        let (mut naive, mut told) = (Naive::new(), Told::default());
+        for deed in &deeds {
+            do_merged(&mut merged, deed);
+            do_naively(&mut naive, deed);
+            if matches!(deed, Deed::Tell) {
+                told.apply(merged.take_changes().unwrap_or_default());
+            }
+        }
+        told.apply(merged.take_changes().unwrap_or_default());
+        let actions: BTreeMap<String, Action> =
+            merged.snapshot().tables.into_iter().map(|table| (table.name.to_string(), table.action)).collect();
+        // Without what feeds say.
+        let mut own = naive.clone();
+        own.values_mut().for_each(|claims| claims.retain(|origin, _| *origin != PEER));
+        own.retain(|_, claims| !claims.is_empty());
+        let ends = naive.keys().flat_map(|(_, prefix)| [prefix.network(), prefix.broadcast()]);
+        let hosts = hosts.into_iter().map(|host| IpAddr::V4(host.into()));
+        for address in ends.chain(hosts) {
+            let want = if holds(&naive_table(&own, 0), address) {
+                Some(Action::Bypass)
+            } else if holds(&naive_table(&naive, 1), address) {
+                Some(Action::Tarpit)
+            } else {
+                holds(&naive_table(&naive, 0), address).then_some(Action::FeedBypass)
+            };
+            let held = |name: &String| {
+                let of_table = told.0.iter().filter(|((other, _), _)| other == name);
+                holds(&of_table.map(|(_, entry)| entry.clone()).collect::<Vec<_>>(), address)
+            };
+            let found = actions.iter().filter(|(name, _)| held(name)).map(|(_, action)| *action).min();
+            prop_assert_eq!(found, want, "{}", address);
+            let said = (0..2).filter(|table| merged.covering(*table, address).is_some_and(|found| !found.entry.negated)
+                || merged.own_covering(*table, address).is_some_and(|entry| !entry.negated));
+            prop_assert_eq!(said.filter_map(|table| merged.meaning(table, address)).min(), want, "{}", address);
+        }
+    }
+
     /// What the kernel counts of a source arrives whole, however often it is asked and whenever it forgets.
     #[test]
     fn every_packet_is_counted_once(
@@ -411,4 +459,10 @@ proptest! {
 
 fn hit(source: IpAddr, packets: u64) -> Hit {
     Hit { source, packets, bytes: packets * 60, last: T0 }
+}
+
+/// Whether a table of these entries holds an address.
+fn holds(entries: &[Entry], address: IpAddr) -> bool {
+    let around = entries.iter().filter(|entry| entry.prefix.contains(&address));
+    around.max_by_key(|entry| entry.prefix.prefix_len()).is_some_and(|entry| !entry.negated)
 }

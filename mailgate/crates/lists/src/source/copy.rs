@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mailgate_model::Timestamp;
 
 use super::Reading;
+use crate::disk::Draft;
 use crate::format::Format;
 use crate::inflate::SIZE_MAX;
 use crate::notes::NotesBuilder;
@@ -74,27 +75,15 @@ impl Copies {
         }
     }
 
-    /// Replaces the copy of a source.
+    /// Writes the copy of a source, which is not yet in place.
     ///
     /// # Errors
-    /// What the system says; the old copy is still there.
-    pub(crate) fn save(&self, name: &str, text: &[u8], now: Timestamp) -> io::Result<()> {
-        let path = self.path(name);
-        let beside = path.with_extension("new");
-        let saved = (|| {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = fs::File::create(&beside)?;
+    /// What the system says, usually that the disk is full.
+    pub(crate) fn draft(&self, name: &str, text: &[u8], now: Timestamp) -> io::Result<Draft> {
+        Draft::new(&self.path(name), |file| {
             file.write_all(text)?;
-            file.set_modified(system_time(now))?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            fs::File::open(&self.folder)?.sync_all()
-        })();
-        if saved.is_err() {
-            // Room for others; what cannot be removed is overwritten by the next try.
-            let _ = fs::remove_file(&beside);
-        }
-        saved
+            file.set_modified(system_time(now))
+        })
     }
 
     /// Says that the copy is still good.

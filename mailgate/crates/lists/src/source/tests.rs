@@ -18,7 +18,7 @@ use super::copy::{read, write};
 use super::*;
 use crate::notes::NotesBuilder;
 use crate::prefix::{PrefixSet, Sense};
-use crate::rows::SourceRow;
+use crate::rows::{SourceRow, SourceState};
 use crate::{Change, Config, Lists, TableName};
 use feed::{Feed, Sent};
 
@@ -231,7 +231,7 @@ async fn a_start_without_the_feed_begins_with_the_copy_and_does_not_fetch_what_i
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_the_new_copy_and_neither_the_old_one_nor_the_tables() {
+async fn a_list_of_which_no_copy_can_be_kept_changes_nothing_until_there_is_room() {
     let (feed, state) = (Feed::start().await, tempfile::tempdir().unwrap());
     feed.says(Sent::text(TWO).with("ETag", "\"one\""));
     let config = url_config(&feed, "");
@@ -242,19 +242,52 @@ async fn a_full_disk_costs_the_new_copy_and_neither_the_old_one_nor_the_tables()
     // The kernel answers every write to this file as a full disk does.
     std::os::unix::fs::symlink("/dev/full", path.with_extension("new")).unwrap();
     feed.says(Sent::text(b"192.0.2.1\n192.0.2.2\n192.0.2.3\n").with("ETag", "\"two\""));
-    assert_eq!(station.reload().await.outcome, "taken");
-    let row = station.sees("the complaint", |row| row.copy_error.is_some()).await;
-    assert!(row.copy_error.unwrap().contains("No space left"), "says why");
-    assert_eq!(station.held().await, ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"]);
+    assert_eq!(station.reload().await.outcome, "failed");
+    let row = station.sees("the complaint", |row| row.state == SourceState::Failed).await;
+    let said = row.error.unwrap();
+    assert!(said.contains("its copy cannot be kept: No space left"), "{said}");
+    assert_eq!(station.held().await, ["192.0.2.1/32", "198.51.100.0/24"]);
     assert_eq!(copies(state.path()), std::slice::from_ref(&path), "nothing half is left");
     assert_eq!(fs::read(&path).unwrap(), before, "the old copy is whole");
 
-    // There is room again: the list comes as a whole once more, and so does its copy.
+    // There is room again: the list comes once more, and so does its copy.
     feed.asked();
     station.clock.advance(Duration::from_secs(4000));
-    station.sees("a copy", |row| row.copy_error.is_none()).await;
-    assert_eq!(feed.asked(), ["GET /list.txt"], "without the entity tag");
+    station.sees("the list", |row| row.state == SourceState::Good).await;
+    assert_eq!(feed.asked(), ["GET /list.txt If-None-Match: \"one\""], "what is in force is known");
+    assert_eq!(station.held().await, ["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"]);
     assert!(String::from_utf8(fs::read(&path).unwrap()).unwrap().contains("192.0.2.3/32"));
+}
+
+#[tokio::test]
+async fn a_file_of_this_host_waits_for_room_too_unless_there_was_nothing_before() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let list = folder.path().join("block.txt");
+    fs::write(&list, TWO).unwrap();
+    let config = format!("[[source]]\nkind = \"file\"\npath = {list:?}\ntable = \"block\"\n");
+    let station = Station::start(&config, state.path(), T0);
+    station.good().await;
+    let path = copies(state.path()).remove(0);
+    // No copy can be written here until it is gone.
+    let obstacle = path.with_extension("new");
+    fs::create_dir(&obstacle).unwrap();
+    // As a full disk leaves it: cut off in the middle.
+    fs::write(&list, "192.0.2.1\n").unwrap();
+    assert_eq!(station.reload().await.outcome, "failed");
+    assert_eq!(station.held().await, ["192.0.2.1/32", "198.51.100.0/24"]);
+    fs::remove_dir(&obstacle).unwrap();
+    station.clock.advance(Duration::from_secs(100));
+    station.sees("the list of now", |row| row.entries == 1 && row.state == SourceState::Good).await;
+    drop(station);
+
+    // Nothing to be lost: it counts, and its copy is missing.
+    let other = tempfile::tempdir().unwrap();
+    let obstacle = other.path().join("lists/copies").join(obstacle.file_name().unwrap());
+    fs::create_dir_all(&obstacle).unwrap();
+    let station = Station::start(&config, other.path(), T0);
+    let row = station.sees("the complaint", |row| row.copy_error.is_some()).await;
+    assert!(row.copy_error.unwrap().contains("directory"), "says why");
+    assert_eq!(station.held().await, ["192.0.2.1/32"]);
 }
 
 #[tokio::test]

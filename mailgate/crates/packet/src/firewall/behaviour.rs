@@ -16,7 +16,8 @@ pub enum Unknown {
 }
 
 /// Puts the rules of behaviour among those in force, in the order in which the edge weighs them at accept: what the
-/// administrator let pass and who is trapped before the tables that tarpit, who passed behind them.
+/// administrator let pass and who is trapped before the tables that tarpit, who passed behind them, and whom feeds let pass
+/// last.
 #[must_use]
 pub fn with_behaviour(mut rules: Vec<Effective>, unknown: Unknown) -> Vec<Effective> {
     let Some(last) = rules.iter().position(|one| one.origin == Origin::Reception) else { return rules };
@@ -32,8 +33,10 @@ pub fn with_behaviour(mut rules: Vec<Effective>, unknown: Unknown) -> Vec<Effect
     }
     let tarpits =
         |one: &Effective| matches!(one.origin, Origin::Tables(_)) && one.rule.action == Action::Tarpit;
-    let first = rules.iter().position(tarpits).unwrap_or(last);
-    rules.splice(last..last, passed);
+    let feeds = |one: &Effective| matches!(one.origin, Origin::Feeds(_));
+    let behind = rules.iter().position(feeds).unwrap_or(last);
+    let first = rules.iter().position(tarpits).unwrap_or(behind);
+    rules.splice(behind..behind, passed);
     rules.splice(first..first, admitted.into_iter().chain(trapped));
     rules
 }
@@ -52,6 +55,7 @@ mod tests {
             table("held", TableAction::Tarpit),
             table("refused", TableAction::Reject),
             table("friends", TableAction::Bypass),
+            table("fed", TableAction::FeedBypass),
         ];
         let order = |rules: &[Effective]| -> Vec<(String, Action)> {
             rules.iter().map(|one| (one.rule.name.clone(), one.rule.action)).collect()
@@ -68,10 +72,15 @@ mod tests {
                 ("trapped".to_owned(), Action::Greylist),
                 ("table held".to_owned(), Action::Tarpit),
                 ("passed".to_owned(), Action::Pass),
+                ("table fed".to_owned(), Action::Pass),
                 ("reception".to_owned(), Action::Greylist),
             ]
         );
-        assert_eq!(rules[6].rule.ports, rules[7].rule.ports);
+        assert_eq!(rules[6].rule.ports, rules[8].rule.ports);
+        let rules = with_behaviour(effective(&set, &tables[2..]), Unknown::Edge);
+        let names: Vec<&str> = rules.iter().map(|one| one.rule.name.as_str()).collect();
+        let want = ["protected", "table friends", "admitted", "trapped", "passed", "table fed", "reception"];
+        assert_eq!(names, want, "also without a table that tarpits");
         let rules = with_behaviour(effective(&set, &[]), Unknown::Pass);
         assert_eq!(
             order(&rules)[3..],

@@ -151,7 +151,8 @@ impl Config {
         let all = rules.len();
         if all > RULES {
             let own = self.rule.len();
-            let derived = rules.iter().filter(|one| matches!(one.origin, Origin::Tables(_))).count();
+            let derived =
+                rules.iter().filter(|one| matches!(one.origin, Origin::Tables(_) | Origin::Feeds(_))).count();
             (found.rule, found.who) = (None, "firewall: ".to_owned());
             found.error(
                 "rule",
@@ -185,7 +186,9 @@ impl Config {
                     );
                 }
                 // The same done earlier, perhaps with a log, is what somebody wanted.
-                Origin::Tables(tables) if writer.rule().action != later.rule.action => {
+                Origin::Feeds(tables) | Origin::Tables(tables)
+                    if writer.rule().action != later.rule.action =>
+                {
                     found.turn_to(by, writer);
                     let names: Vec<&str> = tables.iter().map(TableName::as_str).collect();
                     found.warn(
@@ -196,7 +199,8 @@ impl Config {
                         ),
                     );
                 }
-                Origin::Tables(_)
+                Origin::Feeds(_)
+                | Origin::Tables(_)
                 | Origin::Protected
                 | Origin::Behaviour(_)
                 | Origin::Reception

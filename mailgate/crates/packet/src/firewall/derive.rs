@@ -20,6 +20,8 @@ pub enum Origin {
     Configured(usize),
     /// The action of these tables, which is the same.
     Tables(Vec<TableName>),
+    /// Feeds let sources of these tables pass, if nobody here says anything else.
+    Feeds(Vec<TableName>),
     /// What the behaviour of sources says; the table without a name of this bit.
     Behaviour(u8),
     /// What is done on reception ports when nothing else is said.
@@ -37,8 +39,8 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-/// The rules in force, in their order. The tables' actions come in the order bypass, drop, reject, tarpit, whatever the
-/// order of the tables, so that bypass beats block. Tables of one action share a rule where there would be more than
+/// The rules in force, in their order. The tables' actions come in the order bypass, drop, reject, tarpit, bypass by feeds,
+/// whatever the order of the tables, so that bypass beats block, and a block beats the bypass of a feed. Tables of one action share a rule where there would be more than
 /// [`RULES`] otherwise; beyond that the result is as long as it is.
 #[must_use]
 pub fn effective(set: &RuleSet, tables: &[(TableName, TableAction)]) -> Vec<Effective> {
@@ -66,11 +68,19 @@ fn implied(set: &RuleSet, tables: &[(TableName, TableAction)], shares: bool) -> 
     let bypasses = of(TableAction::Bypass);
     let mut rules = Vec::new();
     // Grey and score stop no packet: such a source meets the rule of reception, and the edge asks which tables hold it.
-    for action in [TableAction::Bypass, TableAction::Drop, TableAction::Reject, TableAction::Tarpit] {
+    let actions = [
+        TableAction::Bypass,
+        TableAction::Drop,
+        TableAction::Reject,
+        TableAction::Tarpit,
+        TableAction::FeedBypass,
+    ];
+    for action in actions {
         let tables = of(action);
+        let origin = if action == TableAction::FeedBypass { Origin::Feeds } else { Origin::Tables };
         for group in tables.chunks(if shares { tables.len().max(1) } else { 1 }) {
             let rule = of_tables(set, group, action, &bypasses);
-            rules.push(Effective { rule, origin: Origin::Tables(group.to_vec()) });
+            rules.push(Effective { rule, origin: origin(group.to_vec()) });
         }
     }
     rules
@@ -82,7 +92,7 @@ fn implied(set: &RuleSet, tables: &[(TableName, TableAction)], shares: bool) -> 
 fn of_tables(set: &RuleSet, names: &[TableName], action: TableAction, bypasses: &[TableName]) -> Rule {
     let host_mode = set.default == Default::Drop;
     let (done, everywhere) = match action {
-        TableAction::Bypass => (Action::Pass, !host_mode),
+        TableAction::Bypass | TableAction::FeedBypass => (Action::Pass, !host_mode),
         TableAction::Drop => (Action::Drop, true),
         TableAction::Reject => (Action::Reject, false),
         TableAction::Tarpit => (Action::Tarpit, false),

@@ -145,7 +145,7 @@ impl Origin {
                 None | Some(0) => file.to_owned(),
                 Some(line) => format!("{file}:{line}"),
             },
-            Self::Tables(names) => {
+            Self::Feeds(names) | Self::Tables(names) => {
                 let said: Vec<&str> = names.iter().map(mailgate_lists::TableName::as_str).collect();
                 format!("{} {}", if names.len() == 1 { "table" } else { "tables" }, said.join(" "))
             }

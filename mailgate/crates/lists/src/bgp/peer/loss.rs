@@ -21,6 +21,7 @@ impl Peer {
             self.stale_until.get_or_insert(now.plus(self.config.stale.duration()));
         }
         self.is_up = true;
+        self.is_complete = false;
         self.since = now;
         self.error = None;
         self.warned = false;

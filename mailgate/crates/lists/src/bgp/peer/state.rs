@@ -5,12 +5,15 @@ use mailgate_proto::bgp::{Nlri, Session, State as SessionState, Way};
 
 use super::super::community::Marks;
 use super::super::rib::{Counts, Rib, Why};
-use super::super::saved::{RUN, Run};
+use super::super::saved::{self, RUN, Run};
 use super::Peer;
 use crate::admit::{self, Step};
 use crate::merge::{Origin, TableIndex};
 use crate::rows::{BgpSession, SourceState};
 use crate::shared::{Kind, Shared, State, source_mut};
+
+/// A session with more routes than this is worth waiting for until they are all told.
+const RUSH: usize = 4096;
 
 /// Routes looked up under one lock.
 const LOCKED: usize = 4096;
@@ -28,6 +31,8 @@ pub(super) struct Seen {
     faults: u64,
     memory: usize,
     announced: usize,
+    /// In the middle of telling a large table.
+    is_rushing: bool,
 }
 
 impl Seen {
@@ -45,6 +50,7 @@ impl Seen {
             faults: peer.faults,
             memory: peer.rib.bytes(),
             announced: peer.told.len(),
+            is_rushing: peer.is_up && !peer.is_complete && peer.rib.counts().fresh() > RUSH,
         }
     }
 }
@@ -71,9 +77,35 @@ fn row(peer: &Peer, session: Session) -> BgpSession {
     }
 }
 
+impl Peer {
+    /// Saves the routes that are in tables.
+    pub(super) async fn save(&mut self) {
+        self.save_at = None;
+        let nothing = Rib::new(self.rib.policy().clone());
+        let rib = std::mem::replace(&mut self.rib, nothing);
+        let (file, origin) = (self.file.clone(), self.origin);
+        let save = move |shared: &Shared| {
+            let result = saved::write(&file, shared.clock.now(), runs(&rib, shared, origin));
+            if let Err(error) = result {
+                tracing::error!(target: "lists", event = "save", path = %file.display(), %error);
+            }
+            rib
+        };
+        // The only error is that the runtime is ending.
+        if let Ok(rib) = self.shared.off_runtime(save).await {
+            self.rib = rib;
+        }
+    }
+}
+
 /// Brings differences to the gate, and the rows up to date.
 pub(super) fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
     admit::offer_steps(state, origin, steps, seen.now);
+    match seen.is_rushing {
+        true if !steps.is_empty() => state.rush.goes_on(origin, seen.now),
+        true => {}
+        false => state.rush.ends(origin),
+    }
     let names: Vec<_> = state.merged.tables().map(|(name, ..)| name.clone()).collect();
     let held = |(table, _): &(TableIndex, usize)| {
         Some((names.get(usize::from(*table))?.clone(), state.merged.count(*table, origin)))

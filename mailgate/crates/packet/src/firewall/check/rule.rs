@@ -143,7 +143,13 @@ impl RuleConfig {
 
 fn known_table(table: &TableName, key: &'static str, around: &Surroundings, found: &mut Findings) {
     if !around.tables.iter().any(|(name, _)| name == table) {
-        let known: Vec<&str> = around.tables.iter().map(|(name, _)| name.as_str()).collect();
+        let known: Vec<&str> = around
+            .tables
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !name.is_own())
+            .map(TableName::as_str)
+            .collect();
         found.error(key, format!("found table {:?}, expected one of {}", table.as_str(), known.join(", ")));
     }
 }
