@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::process::Command;
 
-use station::{Daemon, SOON, Station, eventually, free_port, is_installed, run};
+use station::{Daemon, SOON, Station, alone, eventually, free_port, is_installed, run};
 
 /// A route of the feed: prefix and the lower half of its community.
 type Route = (&'static str, u16);
@@ -118,6 +118,7 @@ communities = {{ "65066:666" = "block", "65066:1:42" = "bypass" }}
 }
 
 fn bird_is_installed() -> bool {
+    alone();
     is_installed("bird", "bird")
 }
 

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::Command;
 
-use station::{Daemon, Station, free_port, is_installed};
+use station::{Daemon, Station, alone, free_port, is_installed};
 
 struct ExaBgp {
     folder: tempfile::TempDir,
@@ -119,6 +119,7 @@ communities = {{ "65066:666" = "block", "65066:1:666" = "block", "65066:42" = "d
 const BOTH: [&str; 2] = ["block 192.0.2.1/32", "block 2001:db8:1::/48"];
 
 fn exabgp_is_installed() -> bool {
+    alone();
     is_installed("exabgp", "exabgp")
 }
 

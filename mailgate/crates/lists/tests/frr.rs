@@ -7,7 +7,7 @@ mod station;
 use std::net::IpAddr;
 use std::process::Command;
 
-use station::{Daemon, Station, eventually, free_port, is_installed};
+use station::{Daemon, Station, alone, eventually, free_port, is_installed};
 
 const BGPD: &str = "/usr/lib/frr/bgpd";
 
@@ -137,6 +137,7 @@ fn frr_is_installed() -> bool {
     if !is_there {
         println!("skipped: frr is not installed");
     }
+    alone();
     is_there && is_installed("vtysh", "frr")
 }
 

@@ -34,6 +34,22 @@ pub(crate) fn is_installed(program: &str, package: &str) -> bool {
     found
 }
 
+/// Addresses for sessions over IPv6, which a namespace of the test has on its loopback.
+pub(crate) const V6: [&str; 2] = ["2001:db8:179::1", "2001:db8:179::2"];
+
+/// Moves this thread, and with it all that it starts, to a network of its own, so that no two tests and no speaker of
+/// this host meet. Without the right to do so the test stays on the loopback of the host, and there is no [`V6`].
+pub(crate) fn alone() -> bool {
+    if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() {
+        return false;
+    }
+    run("ip", &["link", "set", "lo", "up"]);
+    for address in V6 {
+        run("ip", &["address", "add", &format!("{address}/128"), "dev", "lo", "nodad"]);
+    }
+    true
+}
+
 /// A port that was free a moment ago.
 pub(crate) fn free_port(address: IpAddr) -> u16 {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()

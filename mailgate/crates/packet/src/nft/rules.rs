@@ -166,7 +166,11 @@ fn sources(rule: &Rule, origin: &Origin) -> Vec<String> {
     let nameless = match origin {
         Origin::Protected => Some(Of::Protected),
         Origin::Behaviour(bit) => Some(Of::Behaviour(*bit)),
-        Origin::Configured(_) | Origin::Tables(_) | Origin::Reception | Origin::BuiltIn => None,
+        Origin::Configured(_)
+        | Origin::Feeds(_)
+        | Origin::Tables(_)
+        | Origin::Reception
+        | Origin::BuiltIn => None,
     };
     if rule.tables.is_empty() && nameless.is_none() {
         return vec![String::new()];
