@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{Namespace, Running, find, until};
 
-/// One prefix to announce, under a name by which it is switched on and off.
+/// What to announce, under a name by which it is switched on and off.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Name of the switch.
     pub name: String,
-    /// Prefix, `203.0.113.66/32`.
+    /// Prefix, `203.0.113.66/32`; several of one family with spaces between.
     pub prefix: String,
     /// Community, both halves.
     pub community: (u16, u16),
@@ -58,12 +58,14 @@ impl Bird {
         let socket = folder.join("bird.ctl");
         let mut command = Command::new(program);
         command.arg("-f").arg("-c").arg(&file).arg("-s").arg(&socket).arg("-P").arg(folder.join("bird.pid"));
-        let mut running = namespace.start(command, &folder.join("bird.log"))?;
-        until("BIRD's control socket", Duration::from_secs(30), || {
-            (socket.exists() || running.ended().is_some()).then_some(())
+        let running = namespace.start(command, &folder.join("bird.log"))?;
+        let mut bird = Bird { socket, running };
+        // It listens before it has read its configuration.
+        until("BIRD's answer", Duration::from_secs(30), || {
+            (bird.ask(&["show", "status"]).is_ok() || bird.running.ended().is_some()).then_some(())
         })?;
-        anyhow::ensure!(running.ended().is_none(), "BIRD ended: {}", running.log());
-        Ok(Bird { socket, running })
+        anyhow::ensure!(bird.running.ended().is_none(), "BIRD ended: {}", bird.running.log());
+        Ok(bird)
     }
 
     /// Announces the route of this name.
@@ -88,6 +90,14 @@ impl Bird {
         self.ask(&["show", "protocols", "mailgate"]).is_ok_and(|text| text.contains("Established"))
     }
 
+    /// What BIRD knows of one prefix, with attributes.
+    ///
+    /// # Errors
+    /// When BIRD refuses, or knows nothing of it.
+    pub fn route(&self, prefix: &str) -> Result<String> {
+        self.ask(&["show", "route", prefix, "all"])
+    }
+
     /// What BIRD says of the session, and its log.
     #[must_use]
     pub fn report(&self) -> String {
@@ -108,18 +118,18 @@ fn configuration(session: Session, routes: &[Route]) -> Result<String> {
     for route in routes {
         let family = if route.prefix.contains(':') { "ipv6" } else { "ipv4" };
         let Route { name, prefix, community: (high, low) } = route;
-        writeln!(
-            text,
-            "protocol static {name} {{ disabled; {family}; \
-             route {prefix} blackhole {{ bgp_community.add(({high},{low})); }}; }}"
-        )?;
+        writeln!(text, "protocol static {name} {{ disabled; {family};")?;
+        for prefix in prefix.split_whitespace() {
+            writeln!(text, "route {prefix} blackhole {{ bgp_community.add(({high},{low})); }};")?;
+        }
+        text.push_str("}\n");
     }
     writeln!(
         text,
         "protocol bgp mailgate {{ local {local} as {local_as}; neighbor {peer} port {peer_port} as {peer_as}; multihop;
   connect delay time 1; connect retry time 1; error wait time 1, 2; hold time 9;
-  ipv4 {{ import none; export all; next hop self; }};
-  ipv6 {{ import none; export all; next hop address 2001:db8:179::1; }};
+  ipv4 {{ import all; export all; next hop self; }};
+  ipv6 {{ import all; export all; next hop address 2001:db8:179::1; }};
 }}"
     )?;
     Ok(text)

@@ -1,29 +1,31 @@
 //! `cargo xtask bench bgp`: a feed of a million prefixes, and one that flaps.
 //!
 //! The feeder is BIRD in a namespace of its own; receivers are the daemon with its kernel filter, BIRD and GoBGP, one after
-//! the other in the same run. What counts is the time from the session being up to the last prefix being in force: for the
-//! daemon in the kernel's tables, for the others in their RIB, which is as far as they go. Beside it a client greets the
-//! daemon over and over, idle and while the feed comes in.
+//! the other in the same run, the first two in several rounds. What counts is the time from the session being up to the last
+//! prefix being in force: for the daemon in the kernel's tables, for the others in their RIB, which is as far as they go.
+//! Beside it a client greets the daemon over and over: idle, while BIRD takes the feed (what sharing the machine with a
+//! feeder costs, whoever receives) and while the daemon takes it itself.
 
 #![allow(clippy::print_stdout, reason = "a measurement")]
 
 mod flap;
 mod latency;
+mod ours;
 mod peers;
+mod report;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::net::UnixStream;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
 use crate::netns::{Network, Node};
-use crate::{Daemon, until};
+use crate::until;
 use latency::Latency;
+use ours::Ours;
 use peers::{Feeder, receive_bird, receive_gobgp};
+use report::{Report, median, millis, seconds};
 
 /// The bridge.
 const HUB: Node = node("net", 1);
@@ -39,8 +41,20 @@ const CLIENT: Node = node("client", 90);
 /// Prefixes, unless the arguments say otherwise.
 const PREFIXES: u32 = 1_000_000;
 
+/// How often BIRD and the daemon receive.
+const ROUNDS: usize = 3;
+
+/// How often one prefix comes and goes when all are there.
+const CHANGES: usize = 10;
+
+/// How long an idle daemon is greeted in each round.
+const CALM: Duration = Duration::from_secs(3);
+
 /// Longest time for one receiver to have everything.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What counts as noise of the greeting's p99: half as long again as beside another receiver, or this much more.
+const NOISE: Duration = Duration::from_millis(5);
 
 const fn node(label: &'static str, host: u8) -> Node {
     let v6 = std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host as u16);
@@ -52,7 +66,26 @@ fn host(n: u32) -> Ipv4Addr {
     Ipv4Addr::from(0x1000_0000 | n.wrapping_mul(2_654_435_761) >> 4)
 }
 
-/// Runs it all; `arguments` are a number of prefixes, `--quick`, `--flap-seconds N`.
+/// The prefix that comes and goes when all others are there; none of [`host`].
+const EXTRA: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 66);
+
+/// What the rounds showed.
+#[derive(Default)]
+struct Seen {
+    bird: Vec<Duration>,
+    ours: Vec<Duration>,
+    /// One change when all are there.
+    bird_changes: Vec<Duration>,
+    our_changes: Vec<Duration>,
+    idle: Latency,
+    beside: Latency,
+    loading: Latency,
+    /// MiB with all prefixes: BIRD, and the daemon before, with all, and at most.
+    bird_memory: u64,
+    memory: (u64, u64, u64),
+}
+
+/// Runs it all; `arguments` are a number of prefixes, `--quick`.
 ///
 /// # Errors
 /// When something is missing, or does not come to what it should.
@@ -60,132 +93,92 @@ pub fn measure(arguments: &[String]) -> Result<()> {
     let is_quick = arguments.iter().any(|word| word == "--quick");
     let count = arguments.iter().find_map(|word| word.parse().ok());
     let count = count.unwrap_or(if is_quick { 50_000 } else { PREFIXES });
-    let seconds = if is_quick { 5 } else { 60 };
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("{count} prefixes; load of the machine before: {}", load.trim());
+    let (rounds, flapping) = if is_quick { (1, 5) } else { (ROUNDS, 60) };
+    let mut report = Report::new(&format!("{count} prefixes"));
     let folder = tempfile::tempdir()?;
     let network = Network::new(HUB, &[MX, FEEDER, OTHER, CLIENT])?;
+    report.progress("BIRD learns what it will announce");
     let feeder = Feeder::start(&network, folder.path(), count)?;
-
-    let bird = receive_bird(&network, folder.path(), &feeder, count)?;
-    println!("BIRD, in its RIB after      {:8.2} s", bird.as_secs_f64());
-    match receive_gobgp(&network, folder.path(), &feeder, count) {
-        Ok(took) => println!("GoBGP, in its RIB after     {:8.2} s", took.as_secs_f64()),
-        Err(error) => println!("GoBGP: skipped: {error:#}"),
+    let mut seen = Seen::default();
+    for round in 1..=rounds {
+        report.progress(&format!(
+            "round {round} of {rounds}: the daemon idle, BIRD receives, the daemon receives"
+        ));
+        let folder = folder.path().join(format!("round-{round}"));
+        std::fs::create_dir(&folder)?;
+        seen.round(&network, &folder, &feeder, count)?;
     }
-
-    let daemon = Daemon::start(folder.path(), &configuration(count), Some(network.node(MX.label)?))?;
-    let to = SocketAddr::from((MX.v4, 25));
-    let idle = Latency::during(network.node(CLIENT.label)?, to, || {
-        let calm = Instant::now();
-        until("some calm", Duration::from_secs(20), || {
-            (calm.elapsed() > Duration::from_secs(5)).then_some(())
-        })
-        .map(drop)
-    })?;
-    let before = daemon.memory()?;
-    let mut took = Duration::ZERO;
-    let busy = Latency::during(network.node(CLIENT.label)?, to, || {
-        feeder.enable("mailgate")?;
-        let began = established(folder.path())?;
-        in_kernel(folder.path(), u64::from(count))?;
-        took = began.elapsed();
-        Ok(())
-    })?;
-    let memory = daemon.memory()?;
-    println!(
-        "mailgate, in the kernel after {:6.2} s ({:.2} of BIRD's time)",
-        took.as_secs_f64(),
-        took.as_secs_f64() / bird.as_secs_f64()
-    );
-    println!("SMTP greeting, idle:   {idle}");
-    println!("SMTP greeting, loading: {busy}");
-    println!("memory: {} MiB before, {} MiB with all, {} MiB at most", before.now, memory.now, memory.peak);
-    feeder.disable("mailgate")?;
+    report.progress("GoBGP receives");
+    let gobgp = receive_gobgp(&network, folder.path(), &feeder, count);
     drop(feeder);
-    drop(daemon);
-    flap::measure(&network, folder.path(), seconds)
+    seen.tell(&mut report, gobgp);
+    report.progress(&format!("a feed flaps for {flapping} s"));
+    flap::measure(&network, folder.path(), flapping, &mut report)?;
+    report.finish();
+    Ok(())
 }
 
-/// The daemon with two feeds: BIRD, and our generator.
-fn configuration(count: u32) -> String {
-    let (feeder, limit) = (FEEDER.v4, count.saturating_mul(2).max(100_000));
-    let source = |name: &str, port: u16, asn: u32| {
-        format!(
-            r#"
-[[lists.source]]
-kind = "bgp"
-name = "{name}"
-peer = "{feeder}"
-port = {port}
-local_as = 65025
-peer_as = {asn}
-retry_min = "100ms"
-retry_max = "200ms"
-damping_min = "100ms"
-damping_max = "200ms"
-max_prefix = {limit}
-communities = {{ "65066:666" = "block" }}
-[lists.source.admission]
-max_entries = {limit}
-freeze_rate = 0
-freeze_share = 0
-jump = 0
-"#
-        )
-    };
-    format!(
-        r#"hostname = "mx.example.org"
-[edge.packet]
-interfaces = ["eth0"]
-mode = "native"
-instance = "bench-bgp"
-{}{}"#,
-        source("bird", 179, 65066),
-        source("flap", 1790, 65066)
-    )
-}
+impl Seen {
+    fn round(&mut self, network: &Network, folder: &Path, feeder: &Feeder, count: u32) -> Result<()> {
+        let client = network.node(CLIENT.label)?;
+        let ours = Ours::start(folder, count, network.node(MX.label)?)?;
+        self.idle.during(client, ours.reception(), calm)?;
+        let bird =
+            self.beside.during(client, ours.reception(), || receive_bird(network, folder, feeder, count))?;
+        self.bird.push(bird.took);
+        self.bird_changes.extend(bird.changes);
+        self.bird_memory = bird.memory;
+        let before = ours.memory()?.now;
+        let took = self.loading.during(client, ours.reception(), || ours.receive(feeder, count));
+        self.ours.push(took.with_context(|| ours.log())?);
+        let memory = ours.memory()?;
+        self.memory = (before, memory.now, memory.peak);
+        self.our_changes.extend(ours.changes(feeder, count)?);
+        feeder.disable("mailgate")
+    }
 
-/// One question on the control socket, without the cost of a process.
-fn ask(folder: &Path, call: &str) -> Result<Value> {
-    let mut socket = UnixStream::connect(folder.join("control"))?;
-    writeln!(socket, "{{\"call\":\"{call}\"}}")?;
-    let mut line = String::new();
-    BufReader::new(socket).read_line(&mut line)?;
-    let mut answer: Value = serde_json::from_str(&line)?;
-    match answer.get_mut("done") {
-        Some(done) => Ok(done.take()),
-        None => bail!("{call}: {line}"),
+    /// The rows, and what was hoped for.
+    fn tell(&self, report: &mut Report, gobgp: Result<peers::Received>) {
+        let (bird, ours) = (median(&self.bird), median(&self.ours));
+        let all = |times: &[Duration]| times.iter().map(|time| seconds(*time)).collect::<Vec<_>>().join(", ");
+        let ratio = ours.as_secs_f64() / bird.as_secs_f64();
+        report.row("BIRD, in its RIB", [seconds(bird), all(&self.bird)]);
+        match gobgp {
+            Ok(gobgp) => {
+                report.row("GoBGP, in its RIB", [seconds(gobgp.took), format!("{} MiB", gobgp.memory)])
+            }
+            Err(error) => report.progress(&format!("GoBGP: skipped: {error:#}")),
+        }
+        report.row("mailgate, in the kernel", [seconds(ours), all(&self.ours)]);
+        let (once, twice) = (median(&self.bird_changes), median(&self.our_changes));
+        let most = |times: &[Duration]| times.iter().max().copied().unwrap_or_default();
+        let change = |middle: Duration, times: &[Duration]| {
+            [millis(middle), format!("at most {}", millis(most(times)))]
+        };
+        report.row("one change with all there: BIRD has it", change(once, &self.bird_changes));
+        report.row("one change with all there: the kernel has it", change(twice, &self.our_changes));
+        report.row("greeting, idle", self.idle.figures());
+        report.row("greeting, while BIRD receives", self.beside.figures());
+        report.row("greeting, while the daemon receives", self.loading.figures());
+        let (before, with_all, peak) = self.memory;
+        report.row("memory of BIRD with all", [format!("{} MiB", self.bird_memory)]);
+        let memory =
+            [format!("{with_all} MiB"), format!("{before} MiB before"), format!("{peak} MiB at most")];
+        report.row("memory of the daemon with all", memory);
+        report.goal(format!("not slower than BIRD: {ratio:.2} of its time"), ratio <= 1.0);
+        let (beside, loading) = (self.beside.part(99), self.loading.part(99));
+        let is_noise = loading <= beside.mul_f64(1.5).max(beside + NOISE) && self.loading.is_whole();
+        report.goal(
+            format!("greeting's p99 as beside another receiver: {} and {}", millis(loading), millis(beside)),
+            is_noise,
+        );
     }
 }
 
-/// Waits for the session of the feed and says when it was up, as far as can be seen from outside.
-fn established(folder: &Path) -> Result<Instant> {
-    let (at, _) = until("the session", PATIENCE, || {
-        let rows = ask(folder, "bgp_summary").ok()?;
-        let is_up = rows
-            .as_array()?
-            .iter()
-            .any(|row| row.get("state").and_then(Value::as_str) == Some("Established"));
-        is_up.then(Instant::now)
-    })?;
-    Ok(at)
-}
-
-/// IPv4 prefixes that the kernel judges by.
-fn entries(folder: &Path) -> Result<u64> {
-    let status = ask(folder, "status")?;
-    status.pointer("/filter/entries4").and_then(Value::as_u64).context("no entries4 in the status")
-}
-
-fn in_kernel(folder: &Path, want: u64) -> Result<()> {
-    let waited =
-        until("the last prefix in the kernel", PATIENCE, || (entries(folder).ok()? == want).then_some(()));
-    let rows = ask(folder, "bgp_summary")?;
-    waited.with_context(|| format!("{} of {want}; {rows}", entries(folder).unwrap_or_default()))?;
-    let acts = ask(folder, "status")?.pointer("/filter/acts").cloned();
-    ensure!(acts.is_some(), "no filter");
-    Ok(())
+/// Lets some time go by.
+fn calm() -> Result<()> {
+    let calm = Instant::now();
+    until("some calm", CALM * 4, || (calm.elapsed() > CALM).then_some(())).map(drop)
 }
 
 /// Where an address of ours is.

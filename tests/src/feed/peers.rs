@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{FEEDER, MX, OTHER, PATIENCE, host};
+use super::{CHANGES, EXTRA, FEEDER, MX, OTHER, PATIENCE, host};
 use crate::netns::Network;
 use crate::{Running, find, run, until};
 
 /// Longest time for a program to come up, or to answer a question about a million routes.
 const START: Duration = Duration::from_secs(120);
+
+/// How often GoBGP is asked how much it has.
+const GOBGP_LOOK: Duration = Duration::from_millis(250);
 
 /// BIRD with all routes and a session for each receiver, none of them enabled.
 pub(super) struct Feeder {
@@ -40,9 +43,12 @@ fn bird(
         .arg(&socket)
         .arg("-P")
         .arg(folder.join(format!("{name}.pid")));
-    let running = network.node(node)?.start(command, &folder.join(format!("{name}.log")))?;
-    until("BIRD", START, || ask(&socket, &["show", "status"]).is_ok().then_some(()))
-        .with_context(|| running.log())?;
+    let mut running = network.node(node)?.start(command, &folder.join(format!("{name}.log")))?;
+    let up = until("BIRD", START, || {
+        let is_up = ask(&socket, &["show", "status"]).is_ok();
+        (is_up || running.ended().is_some()).then_some(is_up)
+    });
+    ensure!(up.with_context(|| running.log())?.0, "BIRD ended: {}", running.log());
     Ok((socket, running))
 }
 
@@ -69,10 +75,13 @@ impl Feeder {
             )
         };
         let config = format!(
-            "log stderr all;\nrouter id 198.18.0.179;\nprotocol device {{}}\nprotocol static feed {{ ipv4; include \"{}\"; }}\n{}{}{}",
+            "log stderr all;\nrouter id 198.18.0.179;\nprotocol device {{}}\nprotocol static feed {{ ipv4;
+include \"{}\";
+}}
+protocol static extra {{ disabled; ipv4; route {EXTRA}/32 blackhole; }}\n{}{}{}",
             folder.join("routes.conf").display(),
             session("mailgate", MX.v4, 65025),
-            session("other", OTHER.v4, 65180),
+            session("second", OTHER.v4, 65180),
             session("third", OTHER.v4, 65181),
         );
         let (socket, running) = bird(network, FEEDER.label, folder, "feeder", &config)?;
@@ -91,14 +100,41 @@ impl Feeder {
         ask(&self.socket, &["show", "protocols", name]).is_ok_and(|text| text.contains("Established"))
     }
 
-    /// Enables a session and says how long it took from its being up to `has_all`.
+    /// Wakes it. BIRD 2.0.12 may sleep for three seconds before its last UPDATE unless something happens to it, whoever
+    /// receives; that says nothing of the receiver.
+    pub(super) fn nudge(&self) {
+        // What it answers does not matter.
+        let _ = ask(&self.socket, &["show", "status"]);
+    }
+
+    /// Enables a session and says how long it took from its being up to `has_all`. It stays.
     fn feed(&self, name: &str, mut has_all: impl FnMut() -> bool) -> Result<Duration> {
         self.enable(name)?;
         let (began, _) = until("the session", PATIENCE, || self.is_up(name).then(Instant::now))?;
-        let (took, _) = until("all routes", PATIENCE, || has_all().then(|| began.elapsed()))?;
-        self.disable(name)?;
+        let (took, _) = until("all routes", PATIENCE, || {
+            self.nudge();
+            has_all().then(|| began.elapsed())
+        })?;
         Ok(took)
     }
+}
+
+/// What a receiver showed.
+pub(super) struct Received {
+    /// From the session being up to the last route.
+    pub(super) took: Duration,
+    /// What one more route took, and its withdrawal.
+    pub(super) changes: Vec<Duration>,
+    /// MiB with all routes.
+    pub(super) memory: u64,
+}
+
+/// MiB of a process.
+fn resident(running: &Running) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", running.id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().next().unwrap_or_default().parse()?;
+    Ok(kib / 1024)
 }
 
 /// BIRD as receiver.
@@ -107,7 +143,7 @@ pub(super) fn receive_bird(
     folder: &Path,
     feeder: &Feeder,
     count: u32,
-) -> Result<Duration> {
+) -> Result<Received> {
     let config = format!(
         "log stderr all;\nrouter id 198.18.0.180;\nprotocol device {{}}\n
 protocol bgp feed {{ local {} as 65180; neighbor {} as 65066; multihop; passive; hold time 90;
@@ -116,10 +152,27 @@ protocol bgp feed {{ local {} as 65180; neighbor {} as 65066; multihop; passive;
         OTHER.v4, FEEDER.v4
     );
     let (socket, running) = bird(network, OTHER.label, folder, "receiver", &config)?;
-    let want = format!("{count} of {count} routes");
-    let took = feeder
-        .feed("other", || ask(&socket, &["show", "route", "count"]).is_ok_and(|text| text.contains(&want)));
-    took.with_context(|| running.log())
+    let has = |want: u32| {
+        let want = format!("{want} of {want} routes");
+        ask(&socket, &["show", "route", "count"]).is_ok_and(|text| text.contains(&want))
+    };
+    let took = feeder.feed("second", || has(count)).with_context(|| running.log())?;
+    let memory = resident(&running)?;
+    let mut changes = Vec::new();
+    for _ in 0..CHANGES {
+        for (more, want) in [(true, count + 1), (false, count)] {
+            let began = Instant::now();
+            if more {
+                feeder.enable("extra")?
+            } else {
+                feeder.disable("extra")?
+            }
+            until("one change", PATIENCE, || has(want).then_some(()))?;
+            changes.push(began.elapsed());
+        }
+    }
+    feeder.disable("second")?;
+    Ok(Received { took, changes, memory })
 }
 
 /// GoBGP as receiver.
@@ -128,7 +181,7 @@ pub(super) fn receive_gobgp(
     folder: &Path,
     feeder: &Feeder,
     count: u32,
-) -> Result<Duration> {
+) -> Result<Received> {
     let program = find("gobgpd").ok_or_else(|| anyhow!("gobgpd is not installed"))?;
     let file = folder.join("gobgpd.toml");
     let config = format!(
@@ -141,11 +194,20 @@ pub(super) fn receive_gobgp(
     let node = network.node(OTHER.label)?;
     let running = node.start(command, &folder.join("gobgpd.log"))?;
     let want = format!("Destination: {count},");
+    // A summary of a million routes is work for it: it is not asked all the time.
+    let mut asked = Instant::now();
     let has_all = || {
+        if asked.elapsed() < GOBGP_LOOK {
+            return false;
+        }
+        asked = Instant::now();
         let mut command = Command::new("gobgp");
         command.args(["global", "rib", "summary"]);
         let said = node.run(command, START).and_then(crate::Finished::success);
         said.is_ok_and(|text| text.contains(&want))
     };
-    feeder.feed("third", has_all).with_context(|| running.log())
+    let took = feeder.feed("third", has_all).with_context(|| running.log())?;
+    let memory = resident(&running)?;
+    feeder.disable("third")?;
+    Ok(Received { took, changes: Vec::new(), memory })
 }

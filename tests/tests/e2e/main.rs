@@ -5,6 +5,7 @@
 
 mod crash;
 mod edge_only;
+mod feeds;
 mod garbage;
 mod lab;
 mod large;

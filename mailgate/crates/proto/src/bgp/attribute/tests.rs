@@ -190,6 +190,7 @@ fn prefixes_that_cannot_be_read_end_the_session() {
 
 /// Every attribute that is known, each with the same five errors.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_attribute_is_answered_for_its_length_its_flags_and_its_repetition() {
     use Fate::{Announced, Reset, Withdrawn};
     struct Row {
