@@ -216,11 +216,14 @@ const SECRET: &str = "untrusted comment: signify secret key\nRWRCSwAAAABN4CRDMCn
 const PUBLIC: &str =
     "untrusted comment: signify public key\nRWQcEjd5zDUeuv7WP73eLo1myDXTxpsujFn0Zu3aFdzycGWbF6/auwXJ\n";
 
+/// Paths and what stands there.
+type Files = Arc<Mutex<Vec<(String, String)>>>;
+
 /// Serves files by name on loopback until the test process ends.
-fn serve() -> (SocketAddr, Arc<Mutex<Vec<(String, String)>>>) {
+fn serve() -> (SocketAddr, Files) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let at = listener.local_addr().unwrap();
-    let files: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let files = Files::default();
     let served = Arc::clone(&files);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -315,7 +318,8 @@ fn a_daemon_killed_while_it_takes_a_list_has_the_old_or_the_new_one_and_never_ha
     // Killed when it was asked to, while it writes, when it has written, and when it says that it is done.
     let is_writing =
         |daemon: &Daemon<'_>| copies(daemon).iter().any(|path| path.extension() == Some("new".as_ref()));
-    let points: [(&str, &dyn Fn(&Daemon<'_>, u64) -> bool); 4] = [
+    type IsTime<'a> = &'a dyn Fn(&Daemon<'_>, u64) -> bool;
+    let points: [(&str, IsTime<'_>); 4] = [
         ("the order", &|_, _| asked.load(std::sync::atomic::Ordering::Relaxed)),
         ("the writing", &|daemon, _| is_writing(daemon)),
         ("the new copy", &|daemon, before| !is_writing(daemon) && age(daemon) != before),

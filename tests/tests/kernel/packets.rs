@@ -248,7 +248,7 @@ fn the_kernel_answers_as_user_space_does_over_crowded_random_tables() {
             };
             let verdict = filter.verdict(ip);
             let want = match verdict.action {
-                Some(Action::Bypass) => Reason::Passed,
+                Some(Action::Bypass | Action::FeedBypass) => Reason::Passed,
                 Some(Action::Drop) => Reason::Dropped,
                 Some(Action::Reject) => Reason::Rejected,
                 Some(Action::Tarpit) => Reason::Tarpitted,

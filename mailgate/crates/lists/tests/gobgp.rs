@@ -141,7 +141,7 @@ async fn communities_fill_tables_and_a_withdrawal_is_there_soon() {
 
 #[tokio::test]
 async fn a_session_that_was_shut_down_comes_back_and_holds_its_entries_meanwhile() {
-    let Some((gobgp, mut station)) = begun("", "").await else { return };
+    let Some((gobgp, station)) = begun("", "").await else { return };
     gobgp.control("neighbor 127.0.0.5 disable");
     let row = station.sees("the shutdown", |row| row.state != "Established").await;
     assert_eq!(row.installed, 1);
