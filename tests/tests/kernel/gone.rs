@@ -61,17 +61,13 @@ fn after_a_kill(backend: &str) {
     );
     let mut daemon = Daemon::start(folder.path(), &text, Some(mx)).unwrap();
     let ours = |line: &Option<String>| line.as_ref().is_some_and(|line| !line.contains(FOREIGN));
-    // By nftables the edge cannot tell who passed, so nobody unknown is sent to it.
-    let has_edge = backend == "ebpf";
-    assert_eq!(ours(&greeting(hub)), has_edge, "{backend}: unknown: {}", daemon.log());
+    assert!(ours(&greeting(hub)), "{backend}: unknown: {}", daemon.log());
     let listed = [("drop", EVIL.v4.to_string()), ("block", GOOD.v4.to_string())];
     for (table, source) in &listed {
         daemon.command(&["table", "add", table, source]).unwrap();
     }
     until("the listed source to be shut out", PATIENCE, || greeting(evil).is_none().then_some(())).unwrap();
-    if has_edge {
-        assert!(connect(good, (MX.v4, 25).into()).is_some(), "{backend}: held by the edge");
-    }
+    assert!(connect(good, (MX.v4, 25).into()).is_some(), "{backend}: held by the edge");
 
     daemon.kill();
     assert_eq!(greeting(evil), None, "{backend}: listed, without the daemon");
@@ -79,15 +75,11 @@ fn after_a_kill(backend: &str) {
         (greeting(hub).as_deref() == Some(FOREIGN)).then_some(())
     })
     .unwrap();
-    if has_edge {
-        assert_eq!(greeting(good), None, "{backend}: a source to be held reaches nobody else");
-    }
+    assert_eq!(greeting(good), None, "{backend}: a source to be held reaches nobody else");
     assert_eq!(greeting(evil), None, "{backend}: still");
 
     daemon.begin().unwrap();
-    if has_edge {
-        until("the edge to take over again", PATIENCE, || ours(&greeting(hub)).then_some(())).unwrap();
-    }
+    until("the edge to take over again", PATIENCE, || ours(&greeting(hub)).then_some(())).unwrap();
     assert_eq!(greeting(evil), None, "{backend}: after the next start");
     assert!(daemon.stop(), "{}", daemon.log());
     assert_eq!(greeting(evil), None, "{backend}: after a stop in order");

@@ -363,7 +363,7 @@ fn in_nft(
     };
     let filter = nft::Nft::open(config, Arc::clone(clock), reason.clone(), Box::new(before))?;
     tracing::warn!(target: "edge", event = "packet", mode = "nft", reason = reason.as_deref().unwrap_or("as configured"),
-        "the filter is a table of nftables: slower, without limits of connections, and in edge-only mode nobody is steered");
+        "the filter is a table of nftables: slower, and without limits of connections");
     Ok(Arc::new(filter))
 }
 
