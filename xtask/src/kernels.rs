@@ -31,7 +31,7 @@ impl Which {
     /// Longest time of all tests on one kernel.
     const fn limit(self) -> Duration {
         match self {
-            Self::Oldest => Duration::from_secs(12 * 60),
+            Self::Oldest => Duration::from_secs(10 * 60),
             Self::All => Duration::from_secs(60 * 60),
         }
     }

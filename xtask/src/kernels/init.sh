@@ -26,6 +26,14 @@ done
 busybox mkdir -p /root/run/machine /root/run/lock
 busybox cp -r /bin /machine /root/run/machine/
 . /machine/plan
+# A checkout in a place that has just become empty is laid over it, as the root is.
+checkout=${FOLDER%/*}
+case "$checkout" in
+/run/* | /tmp/* | /dev/shm/*)
+    busybox mkdir -p /layer/near /layer/nearer "/root$checkout"
+    busybox mount -t overlay -o "lowerdir=/host$checkout,upperdir=/layer/near,workdir=/layer/nearer" checkout "/root$checkout"
+    ;;
+esac
 busybox mkdir -p /root/lib/modules
 busybox rm -rf "/root/lib/modules/$release"
 busybox ln -s "$MODULES" "/root/lib/modules/$release"
