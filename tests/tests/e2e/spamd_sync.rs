@@ -4,12 +4,14 @@
 //! datagrams that another encoder made.
 #![expect(clippy::indexing_slicing, reason = "an index that is not there fails the test")]
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use mailgate_tests::{Daemon, Namespace, Network, Node, SmtpClient, is_root, skip, until};
 use serde_json::Value;
+
+use super::sync::node;
 
 /// The longest that anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,14 +26,6 @@ const VECTORS: [&str; 2] = [
      78616d706c652e6f72673e003c62406578616d706c652e6e65743e006d782e6578616d706c652e6f726700000000000000000000\
      00000000000000000004",
 ];
-
-const fn node(label: &'static str, last: u8) -> Node {
-    Node {
-        label,
-        v4: Ipv4Addr::new(198, 18, last, last),
-        v6: Ipv6Addr::new(0x2001, 0xdb8, last as u16, 0, 0, 0, 0, 1),
-    }
-}
 
 const HUB: Node = node("hub", 53);
 const HOSTS: [Node; 2] = [node("mx1", 11), node("mx2", 12)];

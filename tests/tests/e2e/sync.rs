@@ -22,7 +22,7 @@ const CHUNK: usize = 5_000;
 /// The longest that anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-const fn node(label: &'static str, last: u8) -> Node {
+pub(crate) const fn node(label: &'static str, last: u8) -> Node {
     Node {
         label,
         v4: Ipv4Addr::new(198, 18, last, last),
