@@ -162,8 +162,10 @@ fn engines(known: Option<Engine>) -> (Vec<Engine>, String) {
 /// Each test is told as it ends, and what it said when it did not pass.
 fn tell(case: &Case) {
     println!("{} {}", cell(case), case.name);
-    if let Ended::Failed(said) = &case.ended {
-        println!("{}", said.trim());
+    match &case.ended {
+        Ended::Failed(said) => println!("{}", said.trim()),
+        // What it said was told when it failed.
+        Ended::Passed | Ended::Unsteady(_) | Ended::Skipped(_) => {}
     }
 }
 
@@ -240,6 +242,7 @@ pub(crate) fn print_table(outcomes: &[Outcome]) {
 fn cell(case: &Case) -> String {
     let word = match case.ended {
         Ended::Passed => "passed",
+        Ended::Unsteady(_) => "again",
         Ended::Skipped(_) => "skipped",
         Ended::Failed(_) => "FAILED",
     };

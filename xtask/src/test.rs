@@ -69,6 +69,8 @@ struct Tally {
     failed: usize,
     /// Test name and reason.
     skipped: Vec<(String, String)>,
+    /// Tests that failed, were tried once more and passed; they count as passed, and are named.
+    unsteady: Vec<String>,
     /// Passed and all, per test binary.
     binaries: BTreeMap<String, (usize, usize)>,
 }
@@ -87,6 +89,11 @@ impl Tally {
                 Ended::Passed => {
                     self.passed += 1;
                     entry.0 += 1;
+                }
+                Ended::Unsteady(_) => {
+                    self.passed += 1;
+                    entry.0 += 1;
+                    self.unsteady.push(format!("{} {}", outcome.name, case.name));
                 }
                 Ended::Failed(_) => self.failed += 1,
                 Ended::Skipped(reason) => {
@@ -113,6 +120,9 @@ impl Tally {
         }
         for (test, reason) in &self.skipped {
             println!("skipped {test}: {reason}");
+        }
+        for test in &self.unsteady {
+            println!("unsteady {test}: failed at first, passed when tried again (what it said is above)");
         }
         println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped.len());
     }
@@ -155,6 +165,9 @@ fn read_report(text: &str) -> Tally {
         } else {
             tally.passed += 1;
             entry.0 += 1;
+            if body.contains("<flakyFailure") || body.contains("<flakyError") {
+                tally.unsteady.push(name);
+            }
         }
     }
     tally
@@ -241,14 +254,16 @@ mod tests {
 <testcase name="x::one" classname="a" time="0.1"><system-out>fine</system-out></testcase>
 <testcase name="x::two" classname="a" time="0.1"/>
 <testcase name="x::three" classname="a"><failure type="f">no</failure><system-out>skipped: not counted</system-out></testcase>
+<testcase name="x::four" classname="a"><flakyFailure type="f">late</flakyFailure></testcase>
 <testcase name="k" classname="b::kernel"><system-out>
 running 1 test
 skipped: not root, so no &lt;XDP&gt;
 </system-out></testcase></testsuite></testsuites>"#;
         let tally = read_report(text);
-        assert_eq!((tally.passed, tally.failed), (2, 1));
+        assert_eq!((tally.passed, tally.failed), (3, 1));
+        assert_eq!(tally.unsteady, ["a x::four"]);
         assert_eq!(tally.skipped, [("b::kernel k".to_owned(), "not root, so no <XDP>".to_owned())]);
-        assert_eq!(tally.binaries.get("a"), Some(&(2, 3)));
+        assert_eq!(tally.binaries.get("a"), Some(&(3, 4)));
     }
 
     #[test]

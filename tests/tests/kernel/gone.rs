@@ -10,7 +10,7 @@ use anyhow::Result;
 use mailgate_tests::{Daemon, Namespace, Network, until};
 
 use crate::station::{missing, namespace};
-use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+use crate::wire::{EVIL, GOOD, HUB, MX, connect, glance};
 
 /// The greeting of the mail server that has port 25.
 const FOREIGN: &str = "220 foreign";
@@ -29,8 +29,8 @@ fn foreign(mx: &Namespace) {
 
 /// The first line that a client from here gets; `None` when nobody takes it.
 fn greeting(from: &Namespace) -> Option<String> {
-    let peer = connect(from, (MX.v4, 25).into())?;
-    peer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let peer = glance(from, (MX.v4, 25).into())?;
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut line = String::new();
     BufReader::new(peer).read_line(&mut line).ok()?;
     Some(line.trim_end().to_owned())
@@ -61,7 +61,8 @@ fn after_a_kill(backend: &str) {
     );
     let mut daemon = Daemon::start(folder.path(), &text, Some(mx)).unwrap();
     let ours = |line: &Option<String>| line.as_ref().is_some_and(|line| !line.contains(FOREIGN));
-    assert!(ours(&greeting(hub)), "{backend}: unknown: {}", daemon.log());
+    until("unknown ones to reach the edge", PATIENCE, || ours(&greeting(hub)).then_some(()))
+        .unwrap_or_else(|error| panic!("{backend}: {error:#}: {}", daemon.log()));
     let listed = [("drop", EVIL.v4.to_string()), ("block", GOOD.v4.to_string())];
     for (table, source) in &listed {
         daemon.command(&["table", "add", table, source]).unwrap();
@@ -83,7 +84,7 @@ fn after_a_kill(backend: &str) {
     assert_eq!(greeting(evil), None, "{backend}: after the next start");
     assert!(daemon.stop(), "{}", daemon.log());
     assert_eq!(greeting(evil), None, "{backend}: after a stop in order");
-    until("unknown ones to reach the mail server at once", Duration::from_secs(5), || {
+    until("unknown ones to reach the mail server at once", PATIENCE, || {
         (greeting(hub).as_deref() == Some(FOREIGN)).then_some(())
     })
     .unwrap();

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flood;
 use crate::station::{config, entry, missing, name, open, tables};
-use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+use crate::wire::{EVIL, GOOD, HUB, MX, connect, glance};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PORT: u16 = 993;
@@ -156,7 +156,7 @@ fn the_fifty_first_connection_to_a_foreign_server_trips_and_ended_ones_are_seen_
         assert_eq!((overrun.limit, overrun.local_port), (imap().id, PORT));
         assert_eq!(overrun.source_port, held[50].local_addr().unwrap().port());
 
-        assert!(connect(evil, to).is_none(), "further ones get no handshake");
+        assert!(glance(evil, to).is_none(), "further ones get no handshake");
         assert_eq!(accounting.counted().unwrap().len(), 52, "what the sockets themselves say");
 
         // What mx itself asked of the same host is not a connection of that host's.
@@ -239,7 +239,7 @@ fn an_offender_lands_in_the_table_and_its_connections_end_while_others_go_on() {
     let mut held: Vec<TcpStream> = (0..51).map(|_| connect(evil, to).unwrap()).collect();
     server.take(112);
     assert_reset(&mut held);
-    assert!(connect(evil, to).is_none(), "it is in the table");
+    assert!(glance(evil, to).is_none(), "it is in the table");
     let until_then = Timestamp::from_secs(1_000_600);
     assert_eq!(
         *rule.listed.lock().unwrap(),
@@ -279,13 +279,13 @@ fn connections_that_come_too_fast_trip_though_each_of_them_ends_at_once() {
     assert_eq!(accounting.overruns(10), []);
     // Decay takes a little off fifty; the fifty-first or the one after it is above.
     let tripped = until("the rate to trip", PATIENCE, || {
-        drop(connect(evil, to));
+        drop(glance(evil, to));
         accounting.overruns(10).first().copied()
     });
     let (overrun, _) = tripped.unwrap();
     assert_eq!(overrun.excess, Excess::Rate as u32);
     assert!((50_001..=51_000).contains(&overrun.rate), "{}", overrun.rate);
-    until("further ones to be refused", PATIENCE, || connect(evil, to).is_none().then_some(())).unwrap();
+    until("further ones to be refused", PATIENCE, || glance(evil, to).is_none().then_some(())).unwrap();
     detach(mx, filter);
 }
 
@@ -302,13 +302,13 @@ fn a_limit_without_a_table_refuses_what_is_too_much_and_takes_it_again_later() {
     let spec = LimitSpec { connections: 3, rate: 0, overload: None, flush: false, ..imap() };
     let (filter, accounting) = limited(mx, spec);
     let mut held: Vec<TcpStream> = (0..3).map(|_| connect(evil, to).unwrap()).collect();
-    assert!(connect(evil, to).is_none(), "a fourth");
+    assert!(glance(evil, to).is_none(), "a fourth");
     assert!(connect(good, to).is_some(), "of somebody else");
     assert_eq!(accounting.overruns(10), [], "nothing was over");
     server.take(4);
     held.pop();
     server.taken.clear();
-    until("the place to be free", PATIENCE, || connect(evil, to)).unwrap();
+    until("the place to be free", PATIENCE, || glance(evil, to)).unwrap();
     detach(mx, filter);
 }
 
@@ -329,7 +329,7 @@ fn a_restart_goes_on_counting_and_hears_what_happened_meanwhile() {
     // No daemon: the kernel goes on.
     held.push(connect(evil, to).unwrap());
     server.take(51);
-    assert!(connect(evil, to).is_none(), "refused without us");
+    assert!(glance(evil, to).is_none(), "refused without us");
     held.truncate(10);
     server.taken.clear();
     drop(held);
@@ -425,7 +425,7 @@ fn a_million_spoofed_sources_count_for_nothing_and_cost_no_memory() {
     let sources = accounting.sources().unwrap();
     assert_eq!(sources.len(), 1, "a SYN is no connection");
     assert_eq!((count(&*accounting, GOOD.v4), accounting.overruns(1)), (1, vec![]));
-    until("somebody to connect all the same", PATIENCE, || connect(good, to)).unwrap();
+    until("somebody to connect all the same", PATIENCE, || glance(good, to)).unwrap();
     drop(held);
     detach(mx, filter);
 }

@@ -11,7 +11,7 @@ use mailgate_packet::{Config, Mode, PacketFilter as _, Where};
 use mailgate_tests::Network;
 
 use crate::station::{config, missing, open, pins, tables, ways};
-use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+use crate::wire::{EVIL, GOOD, HUB, MX, connect, glance};
 
 #[test]
 fn pinned_filter_keeps_its_verdicts_without_us_and_the_next_start_replaces_it() {
@@ -32,7 +32,7 @@ fn pinned_filter_keeps_its_verdicts_without_us_and_the_next_start_replaces_it() 
             Ok(filter.status().generation)
         })
         .unwrap();
-    assert!(connect(evil, to).is_none(), "the daemon is gone, the verdict is not");
+    assert!(glance(evil, to).is_none(), "the daemon is gone, the verdict is not");
     assert!(connect(good, to).is_some());
 
     let again = there.clone();
@@ -53,7 +53,7 @@ fn pinned_filter_keeps_its_verdicts_without_us_and_the_next_start_replaces_it() 
         Ok(())
     })
     .unwrap();
-    assert!(connect(good, to).is_none(), "the new tables are in force");
+    assert!(glance(good, to).is_none(), "the new tables are in force");
     assert!(connect(evil, to).is_some(), "the old ones are not");
 
     let generic = Config { mode: Mode::Generic, ..there.clone() };
@@ -63,7 +63,7 @@ fn pinned_filter_keeps_its_verdicts_without_us_and_the_next_start_replaces_it() 
         Ok(())
     })
     .unwrap();
-    assert!(connect(good, to).is_none(), "also in generic mode");
+    assert!(glance(good, to).is_none(), "also in generic mode");
 
     let off = Config { mode: Mode::Off, ..there };
     mx.within(move || -> Result<()> {

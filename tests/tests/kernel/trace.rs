@@ -9,7 +9,7 @@ use mailgate_packet::{Config, PacketFilter as _};
 use mailgate_tests::{Daemon, Network, until};
 
 use crate::station::{config, missing, open, tables};
-use crate::wire::{EVIL, GOOD, HUB, MX, connect};
+use crate::wire::{EVIL, GOOD, HUB, MX, glance};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -50,8 +50,8 @@ fn dropped_packets_are_traced_by_address_and_written_for_tshark() {
     let mut running = mx.start(trace(&words), &folder.path().join("trace.log")).unwrap();
     // Packets of the other source are dropped too, and left out.
     until("the trace to have its packets", PATIENCE, || {
-        connect(good, (MX.v4, 25).into());
-        connect(evil, (MX.v4, 25).into());
+        glance(good, (MX.v4, 25).into());
+        glance(evil, (MX.v4, 25).into());
         running.ended()
     })
     .unwrap_or_else(|error| panic!("{error:#}: {}", running.log()));

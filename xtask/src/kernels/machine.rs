@@ -98,6 +98,8 @@ pub(crate) enum Played {
 const TRANSLATED: &str = "max,erms=off,fsrm=off,la57=off";
 /// Processors of the machine, and tests that run at a time: loading the programs keeps one busy.
 const PROCESSORS: usize = 2;
+/// The most failures that are tried again: where more fail, it is not for want of time.
+const AGAIN: usize = 5;
 /// What every kernel is told: to say little, and to end rather than to hang.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 loglevel=5 random.trust_cpu=on";
 /// Memory of the machine; the host gives it as it is touched.
@@ -214,6 +216,7 @@ fn first_files(plan: &Plan<'_>) -> Result<Vec<u8>> {
     let mut words = vec![
         ("LIMIT", plan.engine.one().as_secs().to_string()),
         ("WORKERS", PROCESSORS.to_string()),
+        ("AGAIN", AGAIN.to_string()),
         ("MAILGATE_PATIENCE", plan.engine.patience().to_owned()),
     ];
     if plan.engine == Engine::Translation {

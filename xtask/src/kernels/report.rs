@@ -8,6 +8,8 @@ use crate::test::SKIPPED;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ended {
     Passed,
+    /// Passed at the second try, alone; with the end of what it said at the first.
+    Unsteady(String),
     /// With its reason.
     Skipped(String),
     /// With the end of what it said.
@@ -55,7 +57,11 @@ impl Report {
                 let said = std::mem::take(&mut self.said);
                 let seconds = |word: &str| word.parse::<f64>().unwrap_or_default();
                 let took = Duration::try_from_secs_f64(seconds(ended) - seconds(begun)).unwrap_or_default();
-                self.cases.push(Case { name: (*name).to_owned(), ended: ending(status, &said), took });
+                let ended = match (self.first_failure(name), ending(status, &said)) {
+                    (Some(first), Ended::Passed) => Ended::Unsteady(first),
+                    (_, ended) => ended,
+                };
+                self.cases.push(Case { name: (*name).to_owned(), ended, took });
                 return self.cases.last();
             }
             ["=done"] => self.is_done = true,
@@ -65,6 +71,15 @@ impl Report {
             }
         }
         None
+    }
+
+    /// Takes out a test that failed before; what it said.
+    fn first_failure(&mut self, name: &str) -> Option<String> {
+        let at = self.cases.iter().position(|case| case.name == name)?;
+        match self.cases.remove(at).ended {
+            Ended::Failed(said) => Some(said),
+            _ => None,
+        }
     }
 
     /// Ends the report: every test of `wanted` that is not in it failed, for this reason; or was skipped, if time was up.
@@ -99,6 +114,19 @@ fn ending(status: &str, said: &str) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_fails_is_asked_once_more_and_both_are_told() {
+        let mut report = Report::default();
+        let lines = "=up 6.1.0\n=start one\n=said one\nlate\n=end one 101 1 2\n=start two\n=said two\nno\n=end two 101 1 2\n\
+                     =start one\n=said one\n=end one 0 5 6\n=start two\n=said two\nno again\n=end two 101 6 7\n=done";
+        for line in lines.lines() {
+            report.line(line);
+        }
+        let cases = report.finish(&["one".to_owned(), "two".to_owned()], "unused");
+        let ended: Vec<&Ended> = cases.iter().map(|case| &case.ended).collect();
+        assert_eq!(ended, [&Ended::Unsteady("late\n".into()), &Ended::Failed("no again\n".into())]);
+    }
 
     #[test]
     fn a_report_that_breaks_off_leaves_failures_behind_not_silence() {
