@@ -107,6 +107,8 @@ pub fn measure(arguments: &[String]) -> Result<()> {
         let folder = folder.path().join(format!("round-{round}"));
         std::fs::create_dir(&folder)?;
         seen.round(&network, &folder, &feeder, count)?;
+        let last = |times: &[Duration]| times.last().map_or_else(String::new, |time| seconds(*time));
+        report.progress(&format!("BIRD {}, the daemon {}", last(&seen.bird), last(&seen.ours)));
     }
     report.progress("GoBGP receives");
     let gobgp = receive_gobgp(&network, folder.path(), &feeder, count);
