@@ -581,3 +581,37 @@ fn a_message_that_comes_again_from_another_address_goes_on_in_postfix_in_the_mid
     world.delivered("after-a-refusal");
     assert_eq!(world.postfix.delivered().len(), 2);
 }
+
+#[test]
+fn without_xclient_a_message_that_comes_again_costs_its_sender_one_more_connection() {
+    if let Some(reason) = missing() {
+        return mailgate_tests::skip(reason);
+    }
+    let world = World::new("", "");
+    let daemon = world.daemon_with("", "", "decide = \"data\"");
+    hands_over(&daemon, "defer");
+    let (first, second) = (IpAddr::V4(STRANGER.v4), IpAddr::V6(STRANGER.v6));
+    let (mut client, reply) = letter(&world, first, TO, "again");
+    assert!(reply.code == 451 && reply.text().contains("greylisted"), "{reply}");
+    client.expect("QUIT", "221").unwrap();
+    delay_is_over(&daemon, FROM);
+
+    // From another address it is known by its content, and the session lives on after it.
+    let (mut client, reply) = letter(&world, second, TO, "again");
+    assert!(reply.code == 451 && reply.text().contains("connect again"), "{reply}");
+    client.expect("QUIT", "221").unwrap();
+    world.reaches_postfix(&STRANGER, MX.v6.into());
+    // From the first one already by its recipient.
+    let (client, greeting) = world.greeted(&STRANGER, MX.v4.into()).unwrap();
+    assert!(!greeting.contains(POSTFIX), "it should meet the edge: {greeting}");
+    let (_, reply) = attempt(client).unwrap();
+    assert!(reply.code == 451 && reply.text().contains("connect again"), "{reply}");
+    world.reaches_postfix(&STRANGER, MX.v4.into());
+    assert!(world.postfix.delivered().is_empty(), "nothing came by the edge itself");
+
+    let (client, _) = world.greeted(&STRANGER, MX.v6.into()).unwrap();
+    let (mut client, reply) = attempt(client).unwrap();
+    assert_eq!(reply.code, 250, "{reply}");
+    content(&mut client, "third-and-last").unwrap();
+    world.delivered("third-and-last");
+}

@@ -7,13 +7,14 @@ use mailgate_store::Outbound;
 use tokio::io::AsyncWriteExt as _;
 
 use super::world::{MINUTE, Peer, SECOND, World};
-use crate::config::{Config, Decide, Mode};
+use crate::config::{Behind, Config, Decide, Mode};
 use crate::suspicion::Spf;
 use crate::{Handover, Query, Reason};
 
 const FROM: &str = "a@sender.example";
 const TO: &str = "b@example.org";
 const LETTER: &str = "Message-ID: <1@sender.example>\r\nSubject: x\r\n\r\nA line.\r\n..and a dot\r\n.\r\n";
+const COME_AGAIN: &str = "451 4.7.1 You are known now, connect again and you are served at once\r\n";
 const LATER: &str = "451 4.7.1 greylisted, try again in 180 seconds; retry=00:03:00\r\n";
 
 fn selective(config: &mut Config) {
@@ -25,6 +26,12 @@ fn selective(config: &mut Config) {
 
 fn classic(config: &mut Config) {
     config.greylist.decide = Decide::Data;
+}
+
+/// In front of a mail server that is not told who the client is: `handover = "defer"`.
+fn defer(config: &mut Config) {
+    config.behind = Behind::Foreign;
+    config.packet.interfaces = vec!["eth0".to_owned()];
 }
 
 /// A pool: every host has a name of its own and none is vouched for by SPF, so that nothing but the message joins them.
@@ -146,6 +153,98 @@ async fn a_message_has_one_recipient_until_its_client_is_known() {
     let handover = world.handed_over().await;
     assert_eq!(handover.rcpt.as_deref(), Some("RCPT TO:<b@example.org>"));
     assert_eq!(handover.pending, LETTER.as_bytes());
+}
+
+/// A content longer than what is read of it before the judgement.
+fn long_letter() -> String {
+    format!("Message-ID: <1@x>\r\n\r\n{}.\r\n", "0123456789abcdef 0123456789abcdef\r\n".repeat(9000))
+}
+
+#[tokio::test]
+async fn who_may_go_on_where_no_session_can_hears_so_after_its_whole_content_and_the_session_goes_on() {
+    let mut world = World::new(|config| {
+        classic(config);
+        defer(config);
+    })
+    .await;
+    world.takes_no_sessions();
+    // The message comes again, by another address.
+    for letter in [LETTER.to_owned(), long_letter()] {
+        assert!(deferred(&world, "192.0.2.1", &letter).await.starts_with("451 4.7.1 greylisted"));
+    }
+    world.clock.advance(25 * MINUTE);
+    for (ip, letter) in [("192.0.2.2", LETTER.to_owned()), ("192.0.2.3", long_letter())] {
+        assert_eq!(deferred(&world, ip, &letter).await, COME_AGAIN);
+    }
+    // A parallel session of the client qualifies while this one sends.
+    for (ip, letter) in [("192.0.2.4", LETTER.to_owned()), ("192.0.2.5", long_letter())] {
+        let mut peer = opened(&world, ip, FROM, TO).await;
+        peer.ask("DATA").await;
+        let network = format!("{ip}/32").parse().unwrap();
+        world.edge.grey_add(crate::Given::Passed { network, lasts: None }).await.unwrap();
+        peer.send(&letter).await;
+        assert_eq!(peer.reply().await, COME_AGAIN);
+        assert_eq!(peer.ask("MAIL FROM:<a@sender.example>").await, "250 2.1.0 Sender ok\r\n");
+        assert_eq!(peer.ask("QUIT").await, "221 2.0.0 Bye\r\n");
+    }
+    assert!(world.nothing_handed_over());
+}
+
+#[tokio::test]
+async fn where_no_session_can_go_on_a_retry_costs_one_more_connection_and_no_content() {
+    for change in [classic, selective] {
+        let mut world = World::new(|config| {
+            change(config);
+            defer(config);
+        })
+        .await;
+        world.dns.host("out1.pool1.example", "192.0.1.1");
+        world.takes_no_sessions();
+        deferred(&world, "192.0.1.1", LETTER).await;
+        world.clock.advance(25 * MINUTE);
+        assert_eq!(world.attempt("192.0.1.1", FROM, TO).await.as_deref(), Some(COME_AGAIN), "at its RCPT");
+        let _peer = world.connect("192.0.1.1").await;
+        assert!(!world.handed_over().await.greeted, "and then it is at the server");
+    }
+}
+
+#[tokio::test]
+async fn where_no_session_can_go_on_every_address_of_a_pool_comes_once_more() {
+    let mut world = World::new(|config| {
+        selective(config);
+        defer(config);
+    })
+    .await;
+    for last in 1..=3 {
+        world.dns.host(&format!("out{last}.pool{last}.example"), &format!("192.0.{last}.1"));
+    }
+    world.takes_no_sessions();
+    assert_eq!(deferred(&world, "192.0.1.1", LETTER).await, LATER);
+    world.clock.advance(3 * MINUTE);
+    for ip in ["192.0.2.1", "192.0.3.1"] {
+        assert_eq!(deferred(&world, ip, LETTER).await, COME_AGAIN, "the message is known, its address not");
+        let _peer = world.connect(ip).await;
+        assert!(!world.handed_over().await.greeted, "known from then on");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_recipients_and_sends_nothing_learns_nothing_and_is_not_remembered() {
+    let world = World::new(selective).await;
+    for (path, known) in [("<b@example.org>", crate::Known::Yes), ("<nobody@example.org>", crate::Known::No)]
+    {
+        world.recipient(path, known);
+        // A server that verifies the sender of our message, and one that asks in another's name.
+        for from in ["", FROM] {
+            let to = path.trim_matches(['<', '>']);
+            let mut peer = opened(&world, "192.0.2.1", from, to).await;
+            assert_eq!(peer.ask("QUIT").await, "221 2.0.0 Bye\r\n");
+        }
+    }
+    let statistics = world.edge.statistics();
+    assert_eq!((statistics.greylist.grey, statistics.deferred), (0, 0));
+    assert!(world.edge.why("192.0.2.1").await.unwrap().decisions.is_empty());
+    assert_eq!(deferred(&world, "192.0.2.1", LETTER).await, LATER, "its first message is a first attempt");
 }
 
 #[tokio::test]

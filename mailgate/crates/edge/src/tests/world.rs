@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -82,11 +83,18 @@ impl crate::Texts for Known {
     }
 }
 
-struct Reception(mpsc::UnboundedSender<Handover>);
+struct Reception {
+    given: mpsc::UnboundedSender<Handover>,
+    takes_sessions: AtomicBool,
+}
 
 impl Handoff for Reception {
     fn hand_over(&self, handover: Handover) {
-        self.0.send(handover).unwrap();
+        self.given.send(handover).unwrap();
+    }
+
+    fn takes_sessions(&self) -> bool {
+        self.takes_sessions.load(Ordering::Relaxed)
     }
 }
 
@@ -98,6 +106,7 @@ pub(crate) struct World {
     pub(crate) tls: Tls,
     tables: Arc<Tables>,
     known: Arc<Known>,
+    behind: Arc<Reception>,
     reception: mpsc::UnboundedReceiver<Handover>,
     _state: tempfile::TempDir,
 }
@@ -117,7 +126,8 @@ impl World {
         let state = tempfile::tempdir().unwrap();
         let hostname = Domain::parse("mx.example.org").unwrap();
         let tls = Tls::open(&TlsConfig::default(), state.path(), &hostname).unwrap();
-        let (sender, reception) = mpsc::unbounded_channel();
+        let (given, reception) = mpsc::unbounded_channel();
+        let behind = Arc::new(Reception { given, takes_sessions: true.into() });
         let tables = Arc::new(Tables::default());
         let shutdown = CancellationToken::new();
         let known = Arc::new(Known::default());
@@ -131,14 +141,19 @@ impl World {
             content_limit: 10_000_000,
             greylist,
             filter: tables.clone(),
-            handoff: Arc::new(Reception(sender)),
+            handoff: behind.clone(),
             tls: Some(tls.clone()),
             recipients: Some(known.clone()),
             texts: Some(known.clone()),
             clock: Arc::new(clock.clone()),
             shutdown: shutdown.clone(),
         });
-        Self { edge, clock, dns, shutdown, tls, tables, known, reception, _state: state }
+        Self { edge, clock, dns, shutdown, tls, tables, known, behind, reception, _state: state }
+    }
+
+    /// From now on the server behind takes connections from their beginning only.
+    pub(crate) fn takes_no_sessions(&self) {
+        self.behind.takes_sessions.store(false, Ordering::Relaxed);
     }
 
     pub(crate) async fn usual() -> Self {

@@ -60,7 +60,9 @@ impl Session<'_> {
         let (head, ended) = self.head(&mut incoming).await?;
         match self.edge.greylist.standing(self.client.ip()) {
             // A parallel session of the same client qualified, or the administrator said so.
-            Standing::Passed(..) => return self.qualified_with(put_off.line, head),
+            Standing::Passed(..) => {
+                return self.qualified_or_again(put_off.line, head, incoming, ended).await;
+            }
             // The tarpit takes its next connection: what it would say first here, a client takes for the answer to its
             // message.
             Standing::Trapped(..) => {
