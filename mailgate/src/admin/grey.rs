@@ -11,7 +11,7 @@ use super::answers::{Result, counted, data};
 use super::call::{Answer, Call, Failure, GreyKind};
 use crate::cli::exit;
 
-/// Lines of `grey identities` and of searches in `grey list`.
+/// Lines of `grey identities`.
 const GREY_LINES: usize = 10_000;
 
 pub(super) async fn answer(edge: &Edge, call: Call) -> Result<Answer> {
@@ -20,10 +20,8 @@ pub(super) async fn answer(edge: &Edge, call: Call) -> Result<Answer> {
         Call::GreyIdentities { part } => Answer::done(edge.identities(part.as_deref(), GREY_LINES)),
         Call::GreySimulate { supposed } => Answer::done(edge.simulate(&supposed).await),
         Call::GreyList { kind, address, from, to, limit, spamdb } => {
-            let query = Query { kind: kind.map(kind_of), network: address, limit };
-            if from.is_some() || to.is_some() {
-                search(edge, query, from.as_deref(), to.as_deref()).await?
-            } else if spamdb {
+            let query = Query { kind: kind.map(kind_of), network: address, from, to, limit };
+            if spamdb {
                 let dump = edge.grey_dump(query).await.map_err(data)?;
                 Answer::done(dump.lines().collect::<Vec<_>>())
             } else {
@@ -66,21 +64,6 @@ pub(super) async fn answer(edge: &Edge, call: Call) -> Result<Answer> {
             Answer::done(statistics)
         }
     })
-}
-
-/// The entries whose paths hold these texts, in any case of letters: all are read, then as many kept as are wanted.
-async fn search(edge: &Edge, query: Query, from: Option<&str>, to: Option<&str>) -> Result<Answer> {
-    let limit = query.limit.unwrap_or(GREY_LINES);
-    let all = edge.grey_list(Query { limit: None, ..query }).await.map_err(data)?;
-    let (from, to) = (from.map(str::to_lowercase), to.map(str::to_lowercase));
-    let holds = |text: Option<&str>, part: Option<&str>| {
-        part.is_none_or(|part| text.is_some_and(|text| text.to_lowercase().contains(part)))
-    };
-    let found = all.into_iter().filter(|one| {
-        holds(one.reverse_path.as_deref(), from.as_deref())
-            && holds(one.forward_path.as_deref(), to.as_deref())
-    });
-    Ok(Answer::done(found.take(limit).collect::<Vec<_>>()))
 }
 
 fn kind_of(kind: GreyKind) -> Kind {

@@ -123,13 +123,6 @@ impl Verb {
             ("expires", "EXPIRES"),
         ];
         let (call, show) = match self {
-            Self::List { from: Some(_), format: Format::Spamdb, .. }
-            | Self::List { to: Some(_), format: Format::Spamdb, .. } => {
-                return Err(super::failure(
-                    super::exit::USAGE,
-                    "found --format spamdb with --from or --to, expected one of the two; the dump is for other programs",
-                ));
-            }
             Self::List { kind, ip, from, to, limit, format } => {
                 let spamdb = format == Format::Spamdb;
                 let show = if spamdb { Show::Lines } else { Show::Table(COLUMNS) };

@@ -17,13 +17,17 @@ use crate::statistics::Delays;
 use crate::suspicion::{Facts, Weighed};
 
 /// Which entries are listed; the default is all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Query {
     /// Only this kind.
     pub kind: Option<Kind>,
     /// Only entries inside this network or holding it.
     pub network: Option<IpNet>,
+    /// Only deferred attempts whose reverse-path holds this text, in any case of letters.
+    pub from: Option<String>,
+    /// Only deferred attempts whose recipient, and trap addresses that hold this text, in any case of letters.
+    pub to: Option<String>,
     /// At most so many.
     pub limit: Option<usize>,
 }
@@ -285,6 +289,6 @@ impl Edge {
 }
 
 fn filter(query: Query) -> Filter {
-    let Query { kind, network, limit } = query;
-    Filter { kind, network, limit }
+    let Query { kind, network, from, to, limit } = query;
+    Filter { kind, network, from, to, limit }
 }

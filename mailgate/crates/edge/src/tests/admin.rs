@@ -102,6 +102,25 @@ what is this
 }
 
 #[tokio::test]
+async fn a_dump_holds_what_the_listing_of_the_same_question_holds() {
+    let mut world = World::usual().await;
+    for (ip, from) in [("192.0.2.1", "a@one.example"), ("192.0.2.2", "a@two.example")] {
+        world.attempt(ip, from, "b@example.org").await;
+    }
+    let network = "198.51.100.1/32".parse().unwrap();
+    world.edge.grey_add(Given::Passed { network, lasts: None }).await.unwrap();
+    for (from, to, want) in
+        [(None, None, 3), (Some("TWO"), None, 1), (None, Some("b@"), 2), (Some("one"), Some("c@"), 0)]
+    {
+        let query = Query { from: from.map(str::to_owned), to: to.map(str::to_owned), ..Query::default() };
+        assert_eq!(world.edge.grey_list(query.clone()).await.unwrap().len(), want, "{query:?}");
+        let dump = world.edge.grey_dump(query).await.unwrap();
+        assert_eq!(dump.lines().count(), want, "{dump}");
+        assert!(from != Some("TWO") || dump.starts_with("GREY|192.0.2.2|"), "{dump}");
+    }
+}
+
+#[tokio::test]
 async fn entries_are_serialised_for_the_control_socket() {
     let world = World::usual().await;
     world

@@ -310,7 +310,7 @@ async fn listings_filter_by_kind_and_network() {
     }
     list.add_trap_address("t@x.org");
     let count = async |kind, network: Option<&str>, limit| {
-        let filter = Filter { kind, network: network.map(net), limit };
+        let filter = Filter { kind, network: network.map(net), limit, ..Filter::default() };
         list.list(filter).await.unwrap().len()
     };
     assert_eq!(count(None, None, None).await, 9);
@@ -320,6 +320,36 @@ async fn listings_filter_by_kind_and_network() {
     assert_eq!(count(None, Some("2001:db8::1"), None).await, 2);
     assert_eq!(list.forget_tuples(net("192.0.2.0/24")).await.unwrap(), 2);
     assert_eq!(count(Some(Kind::Grey), None, None).await, 2);
+}
+
+#[tokio::test]
+async fn listings_filter_by_the_texts_of_paths_and_count_to_their_limit_after_that() {
+    let (_, list) = fresh().await;
+    for (n, from) in ["Ann@One.example", "bob@two.example", "ann@three.example", ""].iter().enumerate() {
+        let client = format!("192.0.2.{n}");
+        list.attempt(&tuple(&client, from, "To@y.org"), &said(from, "To@y.org"), |_| {
+            Next::Defer(grey(START))
+        });
+    }
+    list.learn(net("192.0.2.1"), passed(START, Origin::Learned));
+    list.add_trap_address("trap@y.org");
+    let found = async |from: &str, to: &str, limit| {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let filter = Filter { from: given(from), to: given(to), limit, ..Filter::default() };
+        let rows = list.list(filter).await.unwrap();
+        let text = |row: Row| match row {
+            Row::Grey { said, .. } => said.reverse_path,
+            Row::Peer { network, .. } => network.to_string(),
+            Row::TrapAddress { address, .. } => address,
+        };
+        rows.into_iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(found("ANN@", "", None).await, ["Ann@One.example", "ann@three.example"]);
+    assert_eq!(found("ann@", "", Some(1)).await, ["Ann@One.example"]);
+    assert_eq!(found("three", "to@Y", None).await, ["ann@three.example"]);
+    assert_eq!(found("", "y.org", None).await.len(), 5, "a trap address is a recipient, too");
+    assert_eq!(found("", "trap", Some(1)).await, ["trap@y.org"]);
+    assert!(found("bob", "elsewhere", None).await.is_empty());
 }
 
 #[tokio::test]

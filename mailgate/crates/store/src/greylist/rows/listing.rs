@@ -10,12 +10,16 @@ use super::{PEER_COLUMNS, each, peer_row, time};
 use crate::Error;
 
 /// Which entries a listing holds; the default is all.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// Only this kind.
     pub kind: Option<Kind>,
     /// Only entries inside this network or holding it; trap addresses are then left out.
     pub network: Option<IpNet>,
+    /// Only deferred attempts whose reverse-path, as said, holds this text, in any case of letters.
+    pub from: Option<String>,
+    /// Only deferred attempts whose forward-path, as said, and trap addresses that hold this text, in any case of letters.
+    pub to: Option<String>,
     /// At most so many rows.
     pub limit: Option<usize>,
 }
@@ -59,6 +63,20 @@ impl Filter {
         network.is_some_and(|network| wanted.contains(&network) || network.contains(&wanted))
     }
 
+    /// With the texts in lower case.
+    fn lowered(self) -> Self {
+        let lower = |text: Option<String>| text.map(|text| text.to_lowercase());
+        Self { from: lower(self.from), to: lower(self.to), ..self }
+    }
+
+    /// Whether a row with these paths is wanted; `None` is a row that has none. To be asked of a filter that is lowered.
+    fn speaks_of(&self, from: Option<&str>, to: Option<&str>) -> bool {
+        let holds = |part: &Option<String>, text: Option<&str>| {
+            part.as_ref().is_none_or(|part| text.is_some_and(|text| text.to_lowercase().contains(part)))
+        };
+        holds(&self.from, from) && holds(&self.to, to)
+    }
+
     fn limit(&self) -> usize {
         self.limit.unwrap_or(usize::MAX)
     }
@@ -71,16 +89,18 @@ pub(in super::super) fn list(
     now: Timestamp,
 ) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
+    let filter = &filter.clone().lowered();
     if filter.wants(Kind::Grey) {
         list_tuples(connection, filter, now, &mut rows)?;
     }
-    if filter.wants(Kind::Passed) || filter.wants(Kind::Trapped) {
+    if (filter.wants(Kind::Passed) || filter.wants(Kind::Trapped)) && filter.speaks_of(None, None) {
         list_peers(connection, filter, now, &mut rows)?;
     }
     if filter.wants(Kind::TrapAddress) && filter.network.is_none() {
         each(connection, "SELECT address, added FROM trap_address ORDER BY 1", |row| {
-            if rows.len() < filter.limit() {
-                rows.push(Row::TrapAddress { address: row.get(0)?, added: time(row, 1)? });
+            let address: String = row.get(0)?;
+            if rows.len() < filter.limit() && filter.speaks_of(None, Some(&address)) {
+                rows.push(Row::TrapAddress { address, added: time(row, 1)? });
             }
             Ok(rows.len() < filter.limit())
         })?;
@@ -102,7 +122,8 @@ fn list_tuples(
             Identity::Network(network) => Some(*network),
             Identity::Message(_) | Identity::Rdns(_) | Identity::Spf(_) => said.ip.map(IpNet::from),
         };
-        if rows.len() < filter.limit() && filter.holds(network) {
+        let (from, to) = (&said.reverse_path, &said.forward_path);
+        if rows.len() < filter.limit() && filter.holds(network) && filter.speaks_of(Some(from), Some(to)) {
             rows.push(Row::Grey { tuple, said, grey });
         }
         Ok(rows.len() < filter.limit())
