@@ -2,8 +2,9 @@
 //! docs/greylisting.md ("What is the same as with spamd, and what is not") names the test of every item.
 
 use mailgate_lists::Action;
+use mailgate_store::greylist::{Origin, Peer, PeerKind};
 
-use super::world::{MINUTE, SECOND, World};
+use super::world::{MINUTE, SECOND, START, World};
 use crate::{Asked, Given, Query};
 
 const FROM: &str = "a@x.org";
@@ -39,6 +40,14 @@ async fn parity_attempts_in_between_neither_restart_the_clock_nor_lengthen_it() 
         world.clock.advance(5 * MINUTE);
     }
     assert!(world.attempt("192.0.2.1", FROM, TO).await.is_none());
+
+    let mut world = World::usual().await;
+    for _ in 0..4 {
+        assert!(world.attempt("192.0.2.1", FROM, TO).await.is_some());
+        world.clock.advance(6 * MINUTE);
+    }
+    world.clock.advance(KEEP - 24 * MINUTE);
+    assert!(world.attempt("192.0.2.1", FROM, TO).await.is_some(), "greyexp is counted from the first one");
 }
 
 /// Where spamd(8) has whitelist and trap for one address, the last one counted; here the trap wins unless the administrator
@@ -52,11 +61,20 @@ async fn parity_a_trap_wins_over_what_passed_by_itself_and_the_administrator_ove
     let network = "192.0.2.1/32".parse().unwrap();
     let route = async |world: &World| world.edge.grey_show("192.0.2.1".parse().unwrap()).await.unwrap().route;
     assert_eq!(route(&world).await, "reception");
-    world.edge.grey_add(Given::Trapped { network, lasts: None }).await.unwrap();
-    assert_eq!(route(&world).await, "tarpit");
+    world.edge.greylist.trap(network, 24 * 60 * MINUTE);
+    assert_eq!(route(&world).await, "tarpit", "what passed by itself and then stepped into a trap");
+    let expires = START.plus(36 * 24 * 60 * MINUTE);
+    let (kind, origin) = (PeerKind::Passed, Origin::Learned);
+    let passed = Peer { kind, origin, first: START, pass: START, expires, blocked: 1, passed: 9 };
+    world.edge.greylist.learn(network, passed);
+    assert_eq!(route(&world).await, "tarpit", "in whatever order they are learned");
     world.list("192.0.2.1", Action::Tarpit, &["spews"]);
     world.edge.grey_add(Given::Passed { network, lasts: None }).await.unwrap();
-    assert_eq!(route(&world).await, "reception");
+    assert_eq!(route(&world).await, "reception", "the administrator said so");
+    world.edge.greylist.trap(network, 24 * 60 * MINUTE);
+    assert_eq!(route(&world).await, "reception", "and no trap says otherwise");
+    world.edge.grey_add(Given::Trapped { network, lasts: None }).await.unwrap();
+    assert_eq!(route(&world).await, "tarpit", "but the administrator may");
 }
 
 #[tokio::test]

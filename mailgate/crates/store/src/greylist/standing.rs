@@ -16,12 +16,16 @@ impl Greylist {
         self.0.index.standing(ip, self.0.clock.now())
     }
 
-    /// Gives `network` a standing that was learned. One that the administrator gave to the same network stays, and
-    /// that is returned.
+    /// Gives `network` a standing that was learned. One that the administrator gave to the same network stays, and a trap
+    /// is not ended by a pass, which may be one of a session beside it or of another host; what stays is returned.
     pub fn learn(&self, network: IpNet, peer: Peer) -> Peer {
         let now = self.0.clock.now();
+        let holds = |known: &Peer| {
+            let is_trap = known.kind == PeerKind::Trapped && peer.kind == PeerKind::Passed;
+            known.expires > now && (known.origin == Origin::Admin || is_trap)
+        };
         self.0.index.change(network.trunc(), |state| match state {
-            Some(admin) if admin.origin == Origin::Admin && admin.expires > now => *admin,
+            Some(known) if holds(known) => *known,
             _ => {
                 *state = Some(peer);
                 self.0.writer.push(Change::Peer(network.trunc(), peer));

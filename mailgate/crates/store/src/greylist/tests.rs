@@ -259,6 +259,11 @@ async fn defect_04_counting_a_contact_never_frees_a_trapped_host() {
         assert!(!list.accepted(ip("192.0.2.9"), 36 * DAY));
     }
     assert!(is_trapped(&list, "192.0.2.9"));
+    // Nor does a tuple of before that passes now, here or at another host.
+    list.learn(net("192.0.2.9"), passed(START, Origin::Learned));
+    let key = tuple("192.0.2.9", "a", "b");
+    list.attempt(&key, &said("a", "b"), |_| Next::Pass(passed(START, Origin::Learned)));
+    assert!(is_trapped(&list, "192.0.2.9"));
     list.admit(net("192.0.2.9"), passed(START, Origin::Admin));
     assert!(is_passed(&list, "192.0.2.9"), "the administrator may");
     list.trap(net("192.0.2.9"), DAY);
