@@ -127,12 +127,13 @@ async fn whole(config: Config) -> Result<Running, Failure> {
         shutdown: shutdown.clone(),
     });
 
-    // 13. Access.
+    // 13. Access; what people call junk goes back to the edge.
     let imap = mailgate_access::imap::Server::new(mailgate_access::imap::Parts {
         config: config.access.imap.clone(),
         hostname,
         accounts: people.accounts.clone(),
         mailboxes,
+        learn: Arc::new(handoff::Calls::start(&edge, &tasks, &shutdown)),
         tls: tls.clone(),
         clock: Arc::clone(&clock),
         shutdown: shutdown.clone(),

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use house::{House, LOGIN, PASSWORD, Peer};
 use mailgate_access::PlainLogin;
+use mailgate_access::imap::Called;
+use mailgate_model::QueueId;
 use mailgate_net::Stream;
 use tokio::net::TcpStream;
 
@@ -479,4 +481,70 @@ async fn the_stream_type_of_the_test_is_plain_where_it_says_so() {
     let tcp = TcpStream::connect(house.plain).await.unwrap();
     let peer = Peer::greeted(Stream::Plain(tcp)).await;
     assert!(peer.greeting.starts_with("* OK"));
+}
+
+/// A message that reception took in under this id.
+fn taken_in(id: &str) -> String {
+    format!(
+        "Return-Path: <a@example.org>\nReceived: from c.example ([192.0.2.1])\n\tby mx.example.test (mailgate) with ESMTP\n\
+         \tid {id};\n\tThu, 1 Jan 1970 00:00:00 +0000\nSubject: {id}\n\nbody\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_into_junk_and_taken_out_of_it_is_told_by_its_queue_id() {
+    let house = House::new().await;
+    let ids = ["0123456789AB1", "0123456789AB2", "0123456789AB3"].map(|id| QueueId::parse(id).unwrap());
+    for id in ids {
+        house.deliver(&taken_in(&id.to_string())).await;
+    }
+    house
+        .deliver(
+            "Subject: of nobody\n\nReceived: by mx.example.test (mailgate) with SMTP id 0123456789AB1;\n",
+        )
+        .await;
+    let mut peer = house.login().await;
+    peer.ok("SELECT INBOX").await;
+
+    peer.ok("COPY 4 Junk").await;
+    peer.ok("COPY 1 Archive").await;
+    assert_eq!(house.heard.take(), [], "no id, and no Junk");
+    // As clients do that know no MOVE.
+    peer.ok("UID COPY 1 Junk").await;
+    peer.ok("STORE 1 +FLAGS (\\Deleted)").await;
+    peer.ok("EXPUNGE").await;
+    assert_eq!(house.heard.take(), [(ids[0], Called::Junk)]);
+    peer.ok("MOVE 1:2 Junk").await;
+    assert_eq!(house.heard.take(), [(ids[1], Called::Junk), (ids[2], Called::Junk)]);
+    peer.fails("MOVE 1 Nowhere", "NO [TRYCREATE]").await;
+    assert_eq!(house.heard.take(), []);
+
+    peer.ok("SELECT Junk").await;
+    let found = peer.ok("SEARCH SUBJECT 0123456789AB2").await;
+    let number = found[0].trim_start_matches("* SEARCH ");
+    peer.ok(&format!("MOVE {number} INBOX")).await;
+    assert_eq!(house.heard.take(), [(ids[1], Called::Good)]);
+    peer.ok("MOVE 1:* Trash").await;
+    assert_eq!(house.heard.take(), [], "thrown away");
+
+    let message = taken_in("0123456789AB2").replace('\n', "\r\n");
+    for (mailbox, want) in [("INBOX", None), ("Junk", Some((ids[1], Called::Junk)))] {
+        let answer = peer.with_literal(&format!("APPEND {mailbox} "), message.as_bytes(), "").await;
+        assert!(answer.result.starts_with("OK"), "{answer:?}");
+        assert_eq!(house.heard.take(), Vec::from_iter(want), "{mailbox}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_thousands_put_into_junk_at_once_the_first_ones_count() {
+    let house = House::new().await;
+    for n in 0..300 {
+        house.deliver(&taken_in(&format!("{n:013}"))).await;
+    }
+    let mut peer = house.login().await;
+    peer.ok("SELECT INBOX").await;
+    peer.ok("MOVE 1:* Junk").await;
+    let heard = house.heard.take();
+    assert_eq!(heard.len(), 256);
+    assert_eq!(heard[255].0.to_string(), format!("{:013}", 255));
 }

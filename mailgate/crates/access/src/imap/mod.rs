@@ -5,10 +5,12 @@ mod command;
 mod connection;
 mod fetch;
 mod flags;
+mod junk;
 mod reply;
 mod search;
 mod server;
 mod session;
 mod view;
 
+pub use junk::{Called, Learn};
 pub use server::{Parts, Server};

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::budget::Budget;
 use super::connection::Connection;
+use super::junk::Learn;
 use super::reply::Bye;
 use super::session::Session;
 use crate::config;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// Their mail.
     pub mailboxes: Mailboxes,
+    /// Hears what people call junk.
+    pub learn: Arc<dyn Learn>,
     /// Certificates for STARTTLS.
     pub tls: Tls,
     /// Time.

@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mailgate_access::imap::{Parts, Server};
+use mailgate_access::imap::{Called, Learn, Parts, Server};
 use mailgate_access::{Imap, PlainLogin};
 use mailgate_accounts::{Accounts, Secret};
-use mailgate_model::{Address, Clock, Domain, IdGenerator, Timestamp};
+use mailgate_model::{Address, Clock, Domain, IdGenerator, QueueId, Timestamp};
 use mailgate_net::{Limits, Stream, SystemClock, Tls, TlsConfig};
 use mailgate_store::records::Records;
 use mailgate_store::{Mailboxes, mailboxes::Delivery};
@@ -24,6 +24,23 @@ pub const PASSWORD: &str = "correct horse";
 /// No answer of the server takes this long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What was said of messages, in order.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<(QueueId, Called)>>>);
+
+impl Learn for Heard {
+    fn called(&self, message: QueueId, called: Called) {
+        self.0.lock().unwrap().push((message, called));
+    }
+}
+
+impl Heard {
+    /// What was said since the last time.
+    pub fn take(&self) -> Vec<(QueueId, Called)> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
 pub struct House {
     pub dir: TempDir,
     pub plain: SocketAddr,
@@ -31,6 +48,7 @@ pub struct House {
     pub mailboxes: Mailboxes,
     pub client_tls: Tls,
     pub shutdown: CancellationToken,
+    pub heard: Heard,
     ids: IdGenerator,
 }
 
@@ -54,11 +72,13 @@ impl House {
         let mut config = Imap { plain_login: PlainLogin::Loopback, ..Imap::default() };
         config.wrong_password_delay = mailgate_model::Span::from_millis(10);
         change(&mut config);
+        let heard = Heard::default();
         let server = Server::new(Parts {
             config,
             hostname,
             accounts,
             mailboxes: mailboxes.clone(),
+            learn: Arc::new(heard.clone()),
             tls: tls.clone(),
             clock,
             shutdown: shutdown.clone(),
@@ -66,7 +86,7 @@ impl House {
         let plain = door(&server, None, &shutdown);
         let inside = door(&server, Some(tls.clone()), &shutdown);
         let ids = IdGenerator::new(std::process::id());
-        Self { dir, plain, tls: inside, mailboxes, client_tls: tls, shutdown, ids }
+        Self { dir, plain, tls: inside, mailboxes, client_tls: tls, shutdown, heard, ids }
     }
 
     pub fn maildir(&self) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -242,6 +242,30 @@ impl Selected {
             let bytes =
                 content::read(file).map_err(|error| Error::io("reading from", &folder.dir, &error))?;
             Ok(Some(content::to_wire(bytes)))
+        })
+        .await
+    }
+
+    /// The beginning of each content, at most `octets` of it, with CRLF line ends; messages that are gone are left out.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn heads(&self, uids: Vec<u32>, octets: usize) -> Result<Vec<Bytes>, Error> {
+        self.run(move |folder| {
+            let mut heads = Vec::with_capacity(uids.len());
+            for uid in uids {
+                let file = {
+                    let mut state = folder.lock()?;
+                    folder.with_file(&mut state, uid, |path| File::open(path))?
+                };
+                let Some(file) = file else { continue };
+                let mut bytes = Vec::with_capacity(octets);
+                file.take(octets as u64)
+                    .read_to_end(&mut bytes)
+                    .map_err(|error| Error::io("reading from", &folder.dir, &error))?;
+                heads.push(content::to_wire(bytes));
+            }
+            Ok(heads)
         })
         .await
     }

@@ -81,6 +81,19 @@ async fn text(selected: &Selected, uid: u32) -> String {
 }
 
 #[tokio::test]
+async fn heads_are_the_first_octets_as_on_the_wire_of_the_messages_that_are_there() {
+    let house = House::new();
+    for text in ["A: 1\r\n\r\nbody\r\n", "B: 2\r\n\r\n", "C: 3\r\n\r\n"] {
+        house.deliver(text).await;
+    }
+    let inbox = house.open("INBOX").await;
+    let all = uids(&inbox).await;
+    inbox.expunge(vec![all[1]]).await.unwrap();
+    assert_eq!(inbox.heads(all.clone(), 5).await.unwrap(), ["A: 1\r\n", "C: 3\r\n"], "LF on disk");
+    assert_eq!(inbox.heads(vec![all[0]], 1000).await.unwrap(), ["A: 1\r\n\r\nbody\r\n"]);
+}
+
+#[tokio::test]
 async fn deliveries_get_rising_uids_and_are_recent_once() {
     let house = House::new();
     house.deliver("A: 1\r\n\r\nx\r\n").await;

@@ -20,10 +20,11 @@ impl Session {
         let (flags, keywords) = flags::read(flags)?;
         let name = name(mailbox)?;
         let size = message.len();
-        match login.maildir.append(&name, flags, keywords, date, message).await {
+        match login.maildir.append(&name, flags, keywords, date, message.clone()).await {
             Ok(placed) => {
                 let uid = placed.uids.first().map_or(0, |(_, uid)| *uid);
                 tracing::info!(target: "access", s = %self.id, event = "imap.append", mailbox = %name, uid, size);
+                self.learn_from_appended(&name, &message);
                 Ok(Reply::ok("Appended").code(format!("APPENDUID {} {uid}", placed.uid_validity)))
             }
             Err(StoreError::Missing(_)) => Ok(Reply::try_create()),

@@ -16,11 +16,15 @@ impl Session {
     ) -> Result<Reply, Fault> {
         let view = self.opened()?;
         let uids = view.uids(&view.find(by, set)?);
-        match view.selected.copy_to(uids, &name(target)?).await {
-            Ok(placed) => Ok(match copy_uid(&placed) {
-                Some(code) => Reply::ok("Copied").code(code),
-                None => Reply::ok("Nothing to copy"),
-            }),
+        let target = name(target)?;
+        match view.selected.copy_to(uids, &target).await {
+            Ok(placed) => {
+                self.learn_from(view.selected.name(), &target, &placed).await;
+                Ok(match copy_uid(&placed) {
+                    Some(code) => Reply::ok("Copied").code(code),
+                    None => Reply::ok("Nothing to copy"),
+                })
+            }
             Err(StoreError::Missing(_)) => Ok(Reply::try_create()),
             Err(error) => Err(error.into()),
         }
@@ -39,6 +43,7 @@ impl Session {
             Ok(placed) => {
                 let count = placed.uids.len();
                 tracing::info!(target: "access", s = %self.id, event = "imap.move", mailbox = %target, count);
+                self.learn_from(view.selected.name(), &target, &placed).await;
                 // RFC 6851 §4.3: before the EXPUNGE responses, which the news bring.
                 if let Some(code) = copy_uid(&placed) {
                     self.connection.untagged(&format!("OK [{code}] Moved"));
