@@ -21,6 +21,12 @@ const TIMES: [&str; 15] = [
     "since",
     "started",
 ];
+/// Keys that are times in some answers and numbers of things in others.
+const TIMES_OR_COUNTS: [&str; 3] = ["added", "cleared", "last"];
+/// Milliseconds from here on are times: March 1973. There are never so many things.
+const TIME_FROM: i64 = 100_000_000_000;
+/// Rows inside a card beyond which those that count nothing are left out.
+const ROWS_WITH_ZEROS: usize = 6;
 /// Widest a column may become before it is cut with an ellipsis.
 const CELL_LIMIT: usize = 60;
 
@@ -30,6 +36,11 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) -> String {
     if rows.is_empty() {
         return "nothing to show\n".to_owned();
     }
+    grid(&rows.iter().collect::<Vec<_>>(), columns, cell)
+}
+
+/// The same with what a cell looks like.
+fn grid(rows: &[&Value], columns: &[(&str, &str)], cell: fn(Option<&Value>) -> String) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
@@ -41,8 +52,8 @@ pub(super) fn table(rows: &[Value], columns: &[(&str, &str)]) -> String {
         .collect();
     // Asked once of each column, not of each cell: a greylist has a hundred thousand rows.
     let is_number = |(key, _): &(&str, &str)| {
-        !TIMES.contains(key)
-            && rows.iter().all(|row| row.get(key).is_none_or(|value| value.is_number() || value.is_null()))
+        let is_number = |value: &Value| value.is_null() || readable(key, value).is_number();
+        rows.iter().all(|row| row.get(key).is_none_or(is_number))
     };
     let are_numbers: Vec<bool> = columns.iter().map(is_number).collect();
     let widths: Vec<usize> = columns
@@ -87,11 +98,8 @@ fn write_card(object: &Value, depth: usize, text: &mut String) {
         match value {
             Value::Array(rows) if rows.iter().any(Value::is_object) => {
                 text.push_str(&format!("{indent}{key}\n"));
-                for row in rows {
-                    let fields = row.as_object().into_iter().flatten();
-                    let line: Vec<String> =
-                        fields.map(|(key, value)| format!("{key}={}", full(&readable(key, value)))).collect();
-                    text.push_str(&format!("{indent}  {}\n", line.join(" ")));
+                for line in inner_table(rows).lines() {
+                    text.push_str(&format!("{indent}  {line}\n"));
                 }
             }
             Value::Array(lines) if full(value).chars().count() > CELL_LIMIT => {
@@ -109,9 +117,46 @@ fn write_card(object: &Value, depth: usize, text: &mut String) {
     }
 }
 
+/// Rows inside a card: a column for each of their keys that says something, the longest text last and whole.
+fn inner_table(rows: &[Value]) -> String {
+    let counts_nothing = |row: &&Value| {
+        let mut numbers =
+            row.as_object().into_iter().flatten().filter_map(|(_, value)| value.as_i64()).peekable();
+        numbers.peek().is_some() && numbers.all(|number| number == 0)
+    };
+    let shown: Vec<&Value> =
+        rows.iter().filter(|row| rows.len() <= ROWS_WITH_ZEROS || !counts_nothing(row)).collect();
+    let mut keys: Vec<&str> = Vec::new();
+    for (key, value) in shown.iter().filter_map(|row| row.as_object()).flatten() {
+        if !value.is_null() && !keys.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    let text =
+        |row: &Value, key: &str| row.get(key).map(|value| full(&readable(key, value))).unwrap_or_default();
+    let width = |key: &str| shown.iter().map(|row| text(row, key).chars().count()).max().unwrap_or(0);
+    // Stable: columns keep their order but for one that would push the others out of sight.
+    keys.sort_by_key(|key| width(key) > CELL_LIMIT / 2);
+    let headings: Vec<String> = keys.iter().map(|key| key.to_uppercase().replace('_', " ")).collect();
+    let columns: Vec<(&str, &str)> =
+        keys.iter().zip(&headings).map(|(key, heading)| (*key, heading.as_str())).collect();
+    let mut lines = String::new();
+    if !shown.is_empty() {
+        lines = grid(&shown, &columns, |value| value.map(full).unwrap_or_default());
+    }
+    match rows.len() - shown.len() {
+        0 => {}
+        others if shown.is_empty() => lines.push_str(&format!("all {others} are 0\n")),
+        others => lines.push_str(&format!("{others} others are 0\n")),
+    }
+    lines
+}
+
 /// Times as people read them.
 fn readable(key: &str, value: &Value) -> Value {
-    match value.as_i64().filter(|_| TIMES.contains(&key)) {
+    let is_time =
+        |number: &i64| TIMES.contains(&key) || (TIMES_OR_COUNTS.contains(&key) && *number >= TIME_FROM);
+    match value.as_i64().filter(is_time) {
         Some(millis) => Value::String(Timestamp::from_millis(millis).to_string()),
         None => value.clone(),
     }
@@ -155,6 +200,29 @@ mod tests {
         let rows = [json!({"name": "block", "entries": 12}), json!({"name": "bypass", "entries": 3})];
         let text = table(&rows, &[("name", "TABLE"), ("entries", "ENTRIES")]);
         assert_eq!(text, "TABLE   ENTRIES\nblock        12\nbypass        3\n");
+    }
+
+    #[test]
+    fn rows_inside_a_card_are_aligned_times_are_readable_and_what_counts_nothing_is_left_out() {
+        let counter = |name: &str, count: u64| json!({"name": name, "count": count, "bytes": count * 40});
+        let mut counters: Vec<Value> =
+            ["short", "land", "martian", "drop", "pass", "reject"].map(|name| counter(name, 0)).into();
+        let few = card(&json!({"counters": counters.clone()}));
+        assert!(few.contains("  short        0      0\n"), "{few}");
+        counters.push(counter("tarpit", 12));
+        let long = "the driver does not take the filter: no native XDP with these offloads";
+        let object = json!({
+            "acts": "kernel",
+            "counters": counters,
+            "interfaces": [{"reason": long, "name": "lo", "how": "generic", "note": null}],
+            "tables": [{"table": "block", "added": 1_795_299_981_179_i64, "packets": null}],
+        });
+        let want = format!(
+            "acts        kernel\ncounters\n  NAME    COUNT  BYTES\n  tarpit     12    480\n  6 others are 0\n\
+             interfaces\n  NAME  HOW      REASON\n  lo    generic  {long}\ntables\n  TABLE  ADDED\n  \
+             block  2026-11-21T22:26:21Z\n"
+        );
+        assert_eq!(card(&object), want);
     }
 
     #[test]
