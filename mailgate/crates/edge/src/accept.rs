@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use mailgate_lists::{Action, TableName};
 use mailgate_model::{Client, Clock, Domain, FirstContact, SessionId};
-use mailgate_net::{Stream, Tls};
+use mailgate_net::{Limits, Places, Stream, Tls};
 use mailgate_store::Greylist;
 use mailgate_store::greylist::PeerKind;
 use tokio::io::AsyncWriteExt as _;
@@ -17,7 +17,6 @@ use crate::classify::{Layers, Refusal, Route, classify, said};
 use crate::config::{Behind, Config, Mode};
 use crate::greylist::{self, policy::Policy};
 use crate::handoff::{Handoff, Handover};
-use crate::limits::Places;
 use crate::reason::Reason;
 use crate::reply;
 use crate::statistics::{Counters, Statistics};
@@ -125,7 +124,10 @@ impl Edge {
             feeds,
             outbound: OnceLock::new(),
             contents: Arc::new(Semaphore::new(greylist::CONTENTS)),
-            places: Places::new(config.limits.sessions, config.limits.sessions_per_source),
+            places: Places::new(Limits {
+                total: config.limits.sessions,
+                per_source: config.limits.sessions_per_source,
+            }),
             config,
             hostname,
             content_limit,
@@ -208,7 +210,7 @@ impl Edge {
     }
 
     async fn greet(self: &Arc<Self>, tcp: TcpStream, client: Client, session: SessionId) {
-        let Some(_place) = self.places.take(client.ip()) else {
+        let Ok(_place) = self.places.take(client.ip()) else {
             self.statistics.turned_away();
             self.statistics.reason(Reason::Limit);
             tracing::info!(target: "edge", s = %session, event = "connect", ip = %client.ip(), result = "refused", reason = "limit");

@@ -15,6 +15,7 @@ mod datagrams;
 mod dial;
 mod error;
 pub mod http;
+mod places;
 mod resolver;
 mod serve;
 mod signed;
@@ -26,8 +27,9 @@ pub use config::{Config, Pair, ResolverConfig, TlsConfig};
 pub use datagrams::{Group, datagrams};
 pub use dial::{Source, dial};
 pub use error::{Error, LookupError};
+pub use places::{Full, Limits, Place, Places};
 pub use resolver::{Mx, Resolver, Reverse};
-pub use serve::{Limits, listen, serve};
+pub use serve::{listen, serve};
 pub use signed::{
     AoAlgorithm, Hops, KEY_LIMIT, Key, Signature, Terms, dial_neighbour, expect_neighbour, welcome_neighbour,
 };

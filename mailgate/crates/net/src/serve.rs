@@ -1,11 +1,9 @@
 //! Listening and accepting, with limits.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -14,6 +12,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::places::{Limits, Places};
 
 /// Connections the kernel keeps for us until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -25,15 +25,6 @@ const KEEPALIVE: Duration = Duration::from_secs(120);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Questions without an answer after which the connection is gone: about four minutes after the last word.
 const KEEPALIVE_RETRIES: u32 = 4;
-
-/// How many connections one listener serves at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Of all sources together.
-    pub total: usize,
-    /// Of one source: an IPv4 address or an IPv6 /64.
-    pub per_source: usize,
-}
 
 /// Listens at `address`. IPv6 sockets take IPv6 only, so that both families can listen on one port.
 ///
@@ -62,7 +53,7 @@ where
     F: Fn(TcpStream, Client) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
-    let census = Census::default();
+    let places = Places::new(limits);
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -83,15 +74,18 @@ where
         };
         let Ok(local) = tcp.local_addr() else { continue };
         let client = Client::new(peer, local);
-        let Some(seat) = census.admit(client.ip(), limits) else {
-            tracing::info!(target: "net", event = "refused", peer = %client.ip(), local = %local, reason = "limit");
-            continue;
+        let place = match places.take(client.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                tracing::info!(target: "net", event = "refused", peer = %client.ip(), local = %local, reason = %full);
+                continue;
+            }
         };
         prepare(&tcp);
         let peer = client.peer;
         let served = serve(tcp, client);
         tasks.spawn(async move {
-            let _seat = seat;
+            let _place = place;
             if AssertUnwindSafe(served).catch_unwind().await.is_err() {
                 tracing::error!(target: "net", event = "session", %peer, result = "panicked", "a bug; other sessions go on");
             }
@@ -127,58 +121,6 @@ fn prepare(tcp: &TcpStream) {
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_RETRIES);
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keepalive);
-}
-
-/// Who is connected.
-#[derive(Debug, Clone, Default)]
-struct Census(Arc<Mutex<Counts>>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    total: usize,
-    sources: HashMap<IpAddr, usize>,
-}
-
-/// One connection's place; given back when dropped.
-#[derive(Debug)]
-struct Seat {
-    census: Census,
-    source: IpAddr,
-}
-
-impl Census {
-    fn admit(&self, ip: IpAddr, limits: Limits) -> Option<Seat> {
-        let source = source_of(ip);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = counts.sources.get(&source).copied().unwrap_or(0);
-        if counts.total >= limits.total || own >= limits.per_source {
-            return None;
-        }
-        counts.total += 1;
-        counts.sources.insert(source, own + 1);
-        Some(Seat { census: self.clone(), source })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut counts = self.census.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.total = counts.total.saturating_sub(1);
-        if let Some(own) = counts.sources.get_mut(&self.source) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                counts.sources.remove(&self.source);
-            }
-        }
-    }
-}
-
-/// One customer has at least a /64 of IPv6 (RFC 6177), and could else come from 2^64 addresses.
-fn source_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
 }
 
 #[cfg(test)]

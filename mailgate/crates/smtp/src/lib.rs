@@ -14,7 +14,6 @@ mod command;
 pub mod config;
 mod error;
 mod fields;
-mod places;
 mod received;
 mod relay;
 pub mod reply;

@@ -7,13 +7,12 @@ use bytes::BytesMut;
 use mailgate_accounts::Accounts;
 use mailgate_model::{Client, Clock, Domain, IdGenerator, Service, SessionId};
 use mailgate_msgauth::{Signer, Verifier};
-use mailgate_net::{Resolver, Stream, Tls};
+use mailgate_net::{Limits, Places, Resolver, Stream, Tls};
 use mailgate_store::Spool;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::budget::Budget;
-use crate::places::Places;
 use crate::session::Session;
 
 /// Everything a server needs.
@@ -104,6 +103,7 @@ pub struct Resumed {
 pub struct Server {
     pub(crate) parts: Parts,
     pub(crate) budget: Budget,
+    /// Of sessions. Connections come here from the edge, whose listener counts them only until they are handed on.
     pub(crate) places: Arc<Places>,
 }
 
@@ -118,7 +118,8 @@ impl Server {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let budget = Budget::new(parts.config.content_memory);
-        let places = Places::new(parts.config.sessions, parts.config.sessions_per_source);
+        let limits = Limits { total: parts.config.sessions, per_source: parts.config.sessions_per_source };
+        let places = Places::new(limits);
         Arc::new(Self { parts, budget, places })
     }
 

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mailgate_model::{Client, Permanence, Reply, Service, SessionId};
-use mailgate_net::Stream;
+use mailgate_net::{Place, Stream};
 use mailgate_proto::smtp::{self, Charset, Command, Misbehaved};
 
-use crate::places::Place;
 use crate::received::Hello;
 use crate::reply;
 use crate::transaction::State;
@@ -115,8 +114,8 @@ impl Session {
     /// A place among the sessions, or goodbye.
     async fn place(&mut self) -> Option<Place> {
         let place = self.server.places.take(self.client.ip());
-        if let Err(reason) = place {
-            tracing::warn!(target: "smtp", s = %self.id, event = "refused", peer = %self.client.peer, reason);
+        if let Err(full) = &place {
+            tracing::warn!(target: "smtp", s = %self.id, event = "refused", peer = %self.client.peer, reason = %full);
             self.wire.reply(&reply::TOO_MANY_SESSIONS);
             // Farewell would hold more connections than the limit allows; a short word is all there is.
             let _ = self.wire.flush(Duration::from_secs(1)).await;
