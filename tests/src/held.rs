@@ -128,7 +128,7 @@ pub fn listed(prefixes: &[&str]) -> Result<Change> {
         });
     }
     entries.sort_by_key(|entry| entry.prefix);
-    let table = Table { name, action: Action::Tarpit, entries: Arc::new(entries) };
+    let table = Table { name, action: Action::Tarpit, entries: Arc::new(entries.into()) };
     Ok(Change::Reload(Snapshot { tables: vec![table] }))
 }
 

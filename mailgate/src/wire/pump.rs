@@ -134,7 +134,7 @@ mod tests {
         let ready = pump(receiver, applied, Arc::clone(&filter), Arc::new(clock.clone()), stop);
         let name = TableName::parse("block").unwrap();
         let entry = |text: &str| Entry { prefix: text.parse().unwrap(), negated: false, expires: None };
-        let entries = Arc::new(vec![entry("192.0.2.1/32")]);
+        let entries = Arc::new(vec![entry("192.0.2.1/32")].into());
         let table = Table { name: name.clone(), action: Action::Drop, entries };
         sender.send(vec![Change::Reload(Snapshot { tables: vec![table] })]).await.unwrap();
         sender.send(vec![Change::Add(name, entry("192.0.2.2/32"))]).await.unwrap();

@@ -69,7 +69,7 @@ pub(crate) fn entry(text: &str) -> Entry {
 fn table(text: &str, action: Action, entries: &[&str]) -> Table {
     let mut entries: Vec<Entry> = entries.iter().map(|text| entry(text)).collect();
     entries.sort_by_key(|entry| entry.prefix);
-    Table { name: name(text), action, entries: Arc::new(entries) }
+    Table { name: name(text), action, entries: Arc::new(entries.into()) }
 }
 
 /// Tables with the names of their actions.

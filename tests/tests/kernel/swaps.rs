@@ -58,7 +58,7 @@ fn set(kinds: [Kind; 2]) -> Change {
     let mut entries: Vec<Entry> =
         addresses.map(|prefix| Entry { prefix, negated: false, expires: None }).collect();
     entries.sort_unstable_by_key(|entry| entry.prefix);
-    let table = Table { name: name("drop"), action: Action::Drop, entries: Arc::new(entries) };
+    let table = Table { name: name("drop"), action: Action::Drop, entries: Arc::new(entries.into()) };
     Change::Reload(Snapshot { tables: vec![table] })
 }
 

@@ -8,11 +8,13 @@ mod detect;
 mod drop;
 mod ipset;
 mod nft;
+mod parts;
 mod range;
 mod rbldnsd;
 mod rpz;
 mod spamd;
 pub(crate) mod spamd_conf;
+mod swift;
 #[cfg(test)]
 mod tests;
 

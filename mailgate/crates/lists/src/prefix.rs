@@ -1,13 +1,14 @@
 //! Prefixes as text, and as keys that sort and pack well.
 
 mod key;
+mod order;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::table::Entry;
-pub(crate) use key::{Key, Key4, Key6, Packed, PrefixSet};
+pub(crate) use key::{Key, Key4, Key6, Packed, Packed4, Packed6, PrefixSet};
 
 /// Longest text of an entry: `!`, an IPv6 address with embedded IPv4, `/128`. Longer is not looked at.
 const TEXT_LIMIT: usize = 64;

@@ -1,11 +1,15 @@
 //! Named tables of prefixes, as the edge sees them.
 
+mod entries;
+
 use std::fmt;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use entries::Entries;
 
 /// The name of a table: 1 to 31 of `a-z 0-9 - _`, beginning with a letter, as in PF.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -167,8 +171,8 @@ pub struct Table {
     pub name: TableName,
     /// What is done with sources in it.
     pub action: Action,
-    /// Sorted by prefix, without duplicates; shared so that a million entries are not copied.
-    pub entries: Arc<Vec<Entry>>,
+    /// Shared so that a million entries are not copied.
+    pub entries: Arc<Entries>,
 }
 
 /// All tables at one moment, in the order of configuration, then what the administrator says in those bypasses that feeds

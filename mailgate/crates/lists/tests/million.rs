@@ -68,7 +68,7 @@ async fn a_million_lines_arrive_as_one_reload_and_a_changed_line_as_one_differen
         let mut list = parse_list("million", lines(count).as_bytes());
         list.entries.sort_by_key(|entry| entry.prefix);
         assert_eq!((list.entries.len(), list.refused), (count as usize, 0));
-        assert_eq!(*tables[1].entries, list.entries);
+        assert_eq!(*tables[1].entries, list.entries.into());
     }
     drop(batch);
     forget_peak();

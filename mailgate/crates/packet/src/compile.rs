@@ -1,7 +1,7 @@
 //! A snapshot to shadows, plans and generations.
 
 use ipnet::IpNet;
-use mailgate_lists::{Entry, Snapshot};
+use mailgate_lists::{Entries, Snapshot};
 use mailgate_model::Timestamp;
 
 use super::Error;
@@ -9,7 +9,7 @@ use super::engine::{Backing, LOCAL, Stamp};
 use super::generation4::Generation4;
 use super::generation6::{Generation6, Plan6};
 use super::plan4::Plan;
-use super::shadow::{Marked, Shadow};
+use super::shadow::{Address, Marked, Shadow};
 
 /// What new generations will need; `None` of a family without prefixes.
 pub(super) struct Plans {
@@ -59,19 +59,39 @@ pub(super) fn shadows(
     local: &[IpNet],
     kept: (Vec<Marked<u32>>, Vec<Marked<u128>>),
 ) -> (Shadow<u32>, Shadow<u128>) {
-    let size: usize = snapshot.tables.iter().map(|table| table.entries.len()).sum();
     let (mut v4, mut v6) = kept;
-    v4.reserve(size);
-    let mut push = |prefix: IpNet, table: u8, hole: bool| match prefix.trunc() {
-        IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), table, hole)),
-        IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), table, hole)),
-    };
-    local.iter().for_each(|network| push(*network, LOCAL, false));
-    for (n, table) in (0_u8..).zip(&snapshot.tables) {
-        let live = table.entries.iter().filter(|entry| entry.expires.is_none_or(|at| at > now));
-        for Entry { prefix, negated, .. } in live {
-            push(*prefix, n, *negated);
+    for network in local {
+        match network.trunc() {
+            IpNet::V4(net) => v4.push(((u32::from(net.network()), net.prefix_len()), LOCAL, false)),
+            IpNet::V6(net) => v6.push(((u128::from(net.network()), net.prefix_len()), LOCAL, false)),
         }
     }
-    (Shadow::build(v4), Shadow::build(v6))
+    let v4 = shadow(snapshot, v4, Entries::len4, |table, entries| {
+        entries.live4(now).map(move |(address, length, hole)| ((address, length), table, hole))
+    });
+    let v6 = shadow(snapshot, v6, Entries::len6, |table, entries| {
+        entries.live6(now).map(move |(address, length, hole)| ((address, length), table, hole))
+    });
+    (v4, v6)
+}
+
+/// The shadow of one family. The largest table is taken as it comes, because it is sorted already; all others are few, as a
+/// rule, and are sorted together with `others`.
+fn shadow<'a, A: Address, I: Iterator<Item = Marked<A>>>(
+    snapshot: &'a Snapshot,
+    mut others: Vec<Marked<A>>,
+    len: fn(&Entries) -> usize,
+    live: impl Fn(u8, &'a Entries) -> I,
+) -> Shadow<A> {
+    let largest = snapshot.tables.iter().map(|table| len(&table.entries)).max().unwrap_or(0);
+    let mut first: Option<I> = None;
+    for (n, table) in (0_u8..).zip(&snapshot.tables) {
+        let entries = live(n, &table.entries);
+        if first.is_none() && len(&table.entries) == largest {
+            first = Some(entries);
+        } else {
+            others.extend(entries);
+        }
+    }
+    Shadow::of(first.into_iter().flatten(), largest, others)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mailgate_common::ruleset::RULESET_WORDS;
 use mailgate_common::{header, hidden};
-use mailgate_lists::{Action, Change, Entry, Snapshot, TableName};
+use mailgate_lists::{Action, Change, Entries, Snapshot, TableName};
 use mailgate_model::{Clock, Timestamp};
 
 use super::area::Area;
@@ -442,12 +442,10 @@ impl Engine {
     /// Refuses a snapshot of which the entries alone are too many, before anything is made of it.
     fn admit(&self, snapshot: &Snapshot) -> Result<(), Error> {
         // In one table no prefix stands twice: the largest table is the least that there will be.
-        let least = |family: fn(&IpNet) -> bool| {
-            let count = |entries: &[Entry]| entries.iter().filter(|entry| family(&entry.prefix)).count();
-            snapshot.tables.iter().map(|table| count(&table.entries)).max().unwrap_or(0)
+        let least = |family: fn(&Entries) -> usize| {
+            snapshot.tables.iter().map(|table| family(&table.entries)).max().unwrap_or(0)
         };
-        let v4 = least(|net| matches!(net, IpNet::V4(_)));
-        let v6 = least(|net| matches!(net, IpNet::V6(_)));
+        let (v4, v6) = (least(Entries::len4), least(Entries::len6));
         self.check(Shadow::<u32>::bytes_of(v4) + Shadow::<u128>::bytes_of(v6), v4, v6)
     }
 

@@ -1,6 +1,7 @@
 //! Writes IPv4 generations: whole ones, and changes of single prefixes that the next packet sees.
 
 use std::sync::Arc;
+use std::thread;
 
 use mailgate_common::{
     BY_SLOT, GATE_BASE, Geometry, Kind4, L1_BASE, LINE_WORDS, gate4_place, header, l1_place,
@@ -15,8 +16,8 @@ use super::shadow::{Prefix, Shadow};
 use super::slots4::Slots4;
 
 const WORDS: usize = LINE_WORDS as usize;
-/// Parts, as a power of two, that a large table is filled in: each fits into the processor's nearer memory.
-const PARTS_LOG2: u32 = 8;
+/// Hosts from which on a second thread pays.
+const MANY: u64 = 32 * 1024;
 
 /// A generation and what is needed to change it.
 #[derive(Debug)]
@@ -81,8 +82,7 @@ impl Generation4 {
             let blocks = 1_u32 << (24 - length);
             self.fill_blocks(address >> 8, blocks, class.min(BY_SLOT));
             if class >= BY_SLOT {
-                (0..blocks)
-                    .for_each(|block| filler.add(&self.slots, address + (block << 8), Kind4::Block, class));
+                (0..blocks).for_each(|block| filler.block(address + (block << 8), class));
             }
         }
         self.fill_hosts(&hosts, &mut filler);
@@ -113,13 +113,13 @@ impl Generation4 {
         let Some((first, ..)) = hosts.first() else { return };
         if hosts.iter().all(|(_, length, _)| *length == 32) {
             for (address, _, class) in hosts {
-                filler.add(&self.slots, *address, Kind4::Host, *class);
+                filler.host(&self.slots, *address, *class);
             }
         } else {
             let block = first & !0xff;
             for (host, class) in cells(hosts.iter().copied()).iter().enumerate() {
                 if let Some(class) = class {
-                    filler.add(&self.slots, block + host as u32, Kind4::Host, *class);
+                    filler.host(&self.slots, block + host as u32, *class);
                 }
             }
         }
@@ -241,32 +241,55 @@ fn cells(hosts: impl Iterator<Item = (u32, u8, u32)>) -> [Option<u32>; 256] {
     cells
 }
 
-/// Keys on their way into a table that nobody reads yet, sorted by where they will stand.
+/// Keys on their way into a table that nobody reads yet, hosts sorted by where they will stand: each part fits into the
+/// processor's nearer memory.
 struct Filler {
-    parts: Vec<Vec<(u32, Kind4, u32)>>,
+    /// Address and class.
+    parts: Vec<Vec<(u32, u32)>>,
+    blocks: Vec<(u32, u32)>,
+    slots: u64,
 }
 
 impl Filler {
     fn new(slots: u64) -> Self {
-        // A little more than the mean, so that few parts grow.
-        let each = slots as usize >> PARTS_LOG2;
-        Self { parts: (0..1 << PARTS_LOG2).map(|_| Vec::with_capacity(each + each / 8)).collect() }
+        // More than the mean, so that few parts grow.
+        let each = slots as usize / Slots4::PARTS;
+        let parts = (0..Slots4::PARTS).map(|_| Vec::with_capacity(each + each / 4)).collect();
+        Self { parts, blocks: Vec::new(), slots }
     }
 
-    fn add(&mut self, slots: &Slots4, address: u32, kind: Kind4, class: u32) {
-        if let Some(part) = self.parts.get_mut(slots.part(address, PARTS_LOG2)) {
-            part.push((address, kind, class));
+    fn host(&mut self, slots: &Slots4, address: u32, class: u32) {
+        if let Some(part) = self.parts.get_mut(slots.part(address)) {
+            part.push((address, class));
         }
+    }
+
+    fn block(&mut self, address: u32, class: u32) {
+        self.blocks.push((address, class));
     }
 
     fn done(self, slots: &mut Slots4, area: &Area) -> Result<(), Full> {
-        for (address, kind, class) in self.parts.into_iter().flatten() {
-            match kind {
-                Kind4::Host => slots.insert(area, address, kind, class)?,
-                // A prefix inside another one says its blocks again; the later one is the longer one.
-                Kind4::Block => slots.put(area, address, kind, class)?,
+        let parts: Vec<(usize, Vec<(u32, u32)>)> = self.parts.into_iter().enumerate().collect();
+        let seat = |parts: &[(usize, Vec<(u32, u32)>)]| {
+            let (mut left, mut seated) = (Vec::new(), 0);
+            for (part, hosts) in parts {
+                seated += slots.seat(area, *part, hosts, &mut left)?;
             }
+            Ok((left, seated))
+        };
+        let filled = parts.iter().rposition(|(_, hosts)| !hosts.is_empty()).map_or(0, |last| last + 1);
+        let (one, other) = parts.split_at(if self.slots < MANY { 0 } else { filled / 2 });
+        let (one, other) = thread::scope(|scope| {
+            let one = scope.spawn(|| seat(one));
+            let other = seat(other);
+            (one.join().unwrap_or(Err(Full)), other)
+        });
+        for (left, seated) in [one?, other?] {
+            slots.seated(area, seated);
+            left.into_iter()
+                .try_for_each(|(address, class)| slots.insert(area, address, Kind4::Host, class))?;
         }
-        Ok(())
+        // A prefix inside another one says its blocks again; the later one is the longer one.
+        self.blocks.into_iter().try_for_each(|(address, class)| slots.put(area, address, Kind4::Block, class))
     }
 }

@@ -180,7 +180,7 @@ impl Run {
             for entry in &entries {
                 self.tell(n, entry, now);
             }
-            tables.push(Table { name: name(n), action: Action::Drop, entries: Arc::new(entries) });
+            tables.push(Table { name: name(n), action: Action::Drop, entries: Arc::new(entries.into()) });
         }
         self.engine.apply(vec![Change::Reload(Snapshot { tables })]).unwrap();
     }

@@ -135,27 +135,41 @@ impl<A: Address> Shadow<A> {
         }
     }
 
-    /// From entries (prefix, table, hole?) in any order; of two of one table and prefix the later counts.
-    pub(super) fn build(mut entries: Vec<Marked<A>>) -> Self {
+    /// From about `count` sorted entries of one table, and others in any order; of two of one table and prefix the later
+    /// counts.
+    pub(super) fn of(
+        sorted: impl Iterator<Item = Marked<A>>,
+        count: usize,
+        mut others: Vec<Marked<A>>,
+    ) -> Self {
         let mut new = Self::new();
         // Runs of sorted tables: the stable sort finds them.
-        entries.sort_by_key(|(prefix, ..)| *prefix);
-        new.base = Base::with_capacity(entries.len());
+        others.sort_by_key(|(prefix, ..)| *prefix);
+        new.base = Base::with_capacity(count + others.len());
+        let mut others = others.into_iter().peekable();
         let mut last = (Said::default(), GONE);
-        let mut entries = entries.into_iter().peekable();
-        while let Some((prefix, table, hole)) = entries.next() {
-            let mut said = Said::default();
-            said.say(table, Some(hole));
-            while let Some((_, table, hole)) = entries.next_if(|(next, ..)| *next == prefix) {
-                said.say(table, Some(hole));
+        sorted.for_each(|(prefix, table, hole)| {
+            while let Some(other) = others.next_if(|(other, ..)| *other < prefix) {
+                let said = said_at(other.0, Said::default().and(other.1, other.2), &mut others);
+                new.append(other.0, said, &mut last);
             }
-            new.count(prefix.1, 1);
-            if last.1 == GONE || last.0 != said {
-                last = (said, new.intern(said));
-            }
-            new.base.push(prefix, last.1);
+            let said = said_at(prefix, Said::default().and(table, hole), &mut others);
+            new.append(prefix, said, &mut last);
+        });
+        while let Some((prefix, table, hole)) = others.next() {
+            let said = said_at(prefix, Said::default().and(table, hole), &mut others);
+            new.append(prefix, said, &mut last);
         }
         new
+    }
+
+    /// Puts a prefix behind all others; `last` is what was said of the one before, which is the same for nearly all.
+    fn append(&mut self, prefix: Prefix<A>, said: Said, last: &mut (Said, u32)) {
+        self.count(prefix.1, 1);
+        if last.1 == GONE || last.0 != said {
+            *last = (said, self.intern(said));
+        }
+        self.base.push(prefix, last.1);
     }
 
     /// Number of prefixes.
@@ -313,7 +327,25 @@ impl<A: Address> Shadow<A> {
     }
 }
 
+/// What `said` becomes with all that the next ones say of the same prefix.
+fn said_at<A: Address>(
+    prefix: Prefix<A>,
+    mut said: Said,
+    others: &mut Peekable<impl Iterator<Item = Marked<A>>>,
+) -> Said {
+    while let Some((_, table, hole)) = others.next_if(|(other, ..)| *other == prefix) {
+        said.say(table, Some(hole));
+    }
+    said
+}
+
 impl Said {
+    /// This, and an entry of one table.
+    fn and(mut self, table: u8, hole: bool) -> Self {
+        self.say(table, Some(hole));
+        self
+    }
+
     fn say(&mut self, table: u8, entry: Option<bool>) {
         let bit = 1_u64.checked_shl(table.into()).unwrap_or(0);
         self.present &= !bit;
@@ -340,6 +372,10 @@ impl<A: Address> Iterator for MergedPrefixes<'_, A> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let old = if self.range.is_empty() { None } else { self.base.at(self.range.start) };
+            if self.changes.peek().is_none() {
+                self.range.start += usize::from(old.is_some());
+                return old;
+            }
             let new = self.changes.peek().map(|(prefix, said)| (**prefix, **said));
             match (old, new) {
                 (Some(old), new) if new.is_none_or(|new| old.0 < new.0) => {

@@ -38,6 +38,8 @@ enum Place {
 impl Slots4 {
     /// Slots of the largest table.
     pub(super) const MOST: u64 = ROWS_MAX as u64 * BUILT;
+    /// Most parts that a table is filled in, a power of two.
+    pub(super) const PARTS: usize = 256;
 
     /// Rows for `slots` slots and classes up to `class_limit`; `None` beyond the largest table.
     pub(super) fn rows_for(slots: u64, class_limit: u32) -> Option<u32> {
@@ -145,10 +147,63 @@ impl Slots4 {
         }
     }
 
-    /// Number of the first bucket of an address, as a part of all: to fill a table part by part.
-    pub(super) fn part(&self, address: u32, parts_log2: u32) -> usize {
-        let home = self.table.homes(self.table.key(address, Kind4::Host)).bucket(0);
-        ((u64::from(home) << parts_log2) / (u64::from(self.table.rows) * 2)) as usize
+    /// To fill a table part by part: its parts are 2^this rows each, at most [`Slots4::PARTS`] of them.
+    pub(super) fn part_rows(&self) -> u32 {
+        self.table.rows.ilog2().saturating_sub(Self::PARTS.ilog2() - 1)
+    }
+
+    /// The part of the first row of a host.
+    pub(super) fn part(&self, address: u32) -> usize {
+        let first = self.table.homes(self.table.key(address, Kind4::Host)).bucket(0);
+        (first >> 1 >> self.part_rows()) as usize
+    }
+
+    /// Seats the hosts of part `part` of a table that nobody reads yet, with their classes, in their first rows, which
+    /// have to be empty. Those whose row is full are put into `left`. Parts share no memory, so each may be filled by a
+    /// thread of its own.
+    pub(super) fn seat(
+        &self,
+        area: &Area,
+        part: usize,
+        hosts: &[(u32, u32)],
+        left: &mut Vec<(u32, u32)>,
+    ) -> Result<u64, Full> {
+        let first = (part as u32) << (self.part_rows() + 1);
+        let mut taken = vec![0_u8; 2 << self.part_rows()];
+        let mut seated = 0;
+        for (address, class) in hosts {
+            self.fits(*class)?;
+            let key = self.table.key(*address, Kind4::Host);
+            let homes = self.table.homes(key);
+            let chosen = (0..2).find_map(|n| {
+                let bucket = homes.bucket(n);
+                let place = taken.get_mut(bucket.wrapping_sub(first) as usize)?;
+                (u32::from(*place) < 2 * BUCKET_WORDS).then(|| {
+                    *place += 1;
+                    (n, bucket, usize::from(*place - 1))
+                })
+            });
+            let Some((n, bucket, place)) = chosen else {
+                left.push((*address, *class));
+                continue;
+            };
+            if n > 0 {
+                self.mark(area, homes.bucket(0));
+            }
+            let at = self.words(bucket).start + place / 2;
+            area.store(at, area.load(at) | u64::from(key.slot(n, *class)) << (place % 2 * 32));
+            seated += 1;
+        }
+        Ok(seated)
+    }
+
+    /// So many hosts were seated.
+    pub(super) fn seated(&mut self, area: &Area, hosts: u64) {
+        self.used += hosts;
+        self.hosts += hosts;
+        if hosts > 0 {
+            area.store(header::HOSTS as usize, 1);
+        }
     }
 
     fn fits(&self, class: u32) -> Result<(), Full> {

@@ -66,7 +66,7 @@ impl Naive {
         let table = |(n, (action, entries)): (usize, &Listed)| {
             let mut entries: Vec<Entry> = entries.iter().map(|(net, hole)| entry(*net, *hole)).collect();
             entries.sort_by_key(|entry| entry.prefix);
-            Table { name: name(n), action: *action, entries: Arc::new(entries) }
+            Table { name: name(n), action: *action, entries: Arc::new(entries.into()) }
         };
         Snapshot { tables: self.0.iter().enumerate().map(table).collect() }
     }
@@ -326,7 +326,7 @@ fn an_entry_that_has_ended_is_left_out() {
     let entry = |ip: &str, expires| Entry { prefix: ip.parse().unwrap(), negated: false, expires };
     let entries =
         vec![entry("192.0.2.1/32", at(100)), entry("192.0.2.2/32", at(101)), entry("192.0.2.3/32", None)];
-    let table = Table { name: name(0), action: Action::Tarpit, entries: Arc::new(entries) };
+    let table = Table { name: name(0), action: Action::Tarpit, entries: Arc::new(entries.into()) };
     filter.apply(vec![Change::Reload(Snapshot { tables: vec![table] })]).unwrap();
     let action = |ip: &str| filter.verdict(ip.parse().unwrap()).action;
     assert_eq!(action("192.0.2.1"), None);

@@ -1,24 +1,31 @@
 //! Working on sorted sets, one walk each.
 
 use std::cmp::Ordering;
+use std::thread;
 
 use ipnet::IpNet;
 
 use super::{Reason, Refusals};
 use crate::prefix::{Key as _, Packed, PrefixSet, Sense};
 
+/// Entries from which on a second thread pays.
+const MANY: usize = 64 * 1024;
+
 /// What is left of a set when `judge` has looked at every entry; `None` when that is all of it, which is the rule and
 /// costs no memory.
 pub(super) fn sift(
     set: &PrefixSet,
     refusals: &mut Refusals,
-    judge: impl Fn(IpNet, Sense) -> Option<Reason>,
+    judge: impl Fn(IpNet, Sense) -> Option<Reason> + Sync,
 ) -> Option<PrefixSet> {
     fn each<P: Packed>(
         entries: &[P],
         refusals: &mut Refusals,
-        judge: &impl Fn(IpNet, Sense) -> Option<Reason>,
+        judge: &(impl Fn(IpNet, Sense) -> Option<Reason> + Sync),
     ) -> Option<Vec<P>> {
+        if entries.len() >= MANY && all_pass(entries, judge) {
+            return None;
+        }
         let mut left: Option<Vec<P>> = None;
         for (at, entry) in entries.iter().enumerate() {
             let prefix = entry.key().prefix();
@@ -40,6 +47,17 @@ pub(super) fn sift(
             Some(PrefixSet::of(v4, v6))
         }
     }
+}
+
+/// Whether `judge` has nothing to say of any entry; by two processors.
+fn all_pass<P: Packed>(entries: &[P], judge: &(impl Fn(IpNet, Sense) -> Option<Reason> + Sync)) -> bool {
+    let pass = |entries: &[P]| entries.iter().all(|one| judge(one.key().prefix(), one.sense()).is_none());
+    let (one, other) = entries.split_at(entries.len() / 2);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| pass(other));
+        // A panic shows when the entries are judged one by one.
+        pass(one) && other.join().unwrap_or(false)
+    })
 }
 
 /// Tells every entry of `new` whether `old` has it with the same sense.

@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use super::parts::{self, Part};
 use super::{Collector, Span, lines};
 use crate::prefix::{Sense, parse_bytes};
 use crate::table::Entry;
@@ -34,22 +35,22 @@ pub fn parse_list(name: &str, text: &[u8]) -> List {
 
 /// Reads a whole text; ranges `a-b` too, which commands do not take.
 pub(super) fn read(text: &[u8], collector: &mut Collector<'_>) {
-    for (number, line) in lines(text) {
-        if collector.is_full() {
-            break;
-        }
-        let entry = without_comment(line);
-        if entry.is_empty() {
-            continue;
-        }
-        match parse_bytes(entry) {
-            Ok((sense, prefix)) => collector.entry(sense, prefix, None),
-            Err(_) if entry.contains(&b'-') => match ranged(entry) {
-                Ok((sense, span)) => collector.span(sense, span, None),
-                Err(said) => collector.problem(number, &said),
-            },
-            Err(said) => collector.problem(number, &said),
-        }
+    parts::read(text, collector, line);
+}
+
+/// Reads a line that is not of the simplest form.
+pub(super) fn line(line: &[u8], part: &mut Part) {
+    let entry = without_comment(line);
+    if entry.is_empty() {
+        return;
+    }
+    match parse_bytes(entry) {
+        Ok((sense, prefix)) => part.set().push(prefix, sense),
+        Err(_) if entry.contains(&b'-') => match ranged(entry) {
+            Ok((sense, span)) => span.prefixes().for_each(|prefix| part.set().push(prefix, sense)),
+            Err(said) => part.problem(said),
+        },
+        Err(said) => part.problem(said),
     }
 }
 

@@ -63,6 +63,18 @@ impl Seen {
             _ => self.visible = None,
         }
     }
+
+    /// Each of these is new.
+    fn see_all<P: Packed>(&mut self, entries: &[P]) {
+        self.difference.added += entries.len();
+        match &mut self.visible {
+            Some(visible) if visible.len() + entries.len() <= self.limit => {
+                visible.extend(entries.iter().map(|entry| entry.key().prefix()));
+            }
+            _ if entries.is_empty() => {}
+            _ => self.visible = None,
+        }
+    }
 }
 
 impl Epochs {
@@ -127,6 +139,14 @@ impl<K: Key> Layers<K> {
     pub(super) fn bulk_of(&self, origin: Origin) -> Vec<K::Packed> {
         let bulk = self.bulk.iter().find(|bulk| bulk.origin == origin);
         bulk.map(|bulk| bulk.entries.clone()).unwrap_or_default()
+    }
+
+    /// The set of the only origin that claims anything, if it brings sets.
+    pub(super) fn only_set(&self) -> Option<&[K::Packed]> {
+        match self.bulk.as_slice() {
+            [bulk] if self.live.is_empty() => Some(&bulk.entries),
+            _ => None,
+        }
     }
 
     /// What an origin claims that covers `network` or lies inside it: a search for each length, and one range.
@@ -227,6 +247,14 @@ impl<K: Key> Layers<K> {
             Bulk { origin, entries: Vec::new(), epochs: Epochs::default(), lengths: BTreeSet::new() }
         };
         let epoch = old.epochs.of(now, &mut old.entries);
+        if old.entries.is_empty() && self.bulk.is_empty() && self.live.is_empty() {
+            // Nobody else says anything, and nothing was said before: all of it is new.
+            seen.see_all(&wanted);
+            self.len += wanted.len();
+            wanted.iter_mut().for_each(|entry| *entry = entry.of_epoch(epoch));
+            self.put(at, Bulk { entries: wanted, ..old });
+            return;
+        }
         let mut held = old.entries.iter().copied().peekable();
         // The old set is out of the way: what `differ` asks for are the claims of all others.
         for entry in &mut wanted {
@@ -245,9 +273,14 @@ impl<K: Key> Layers<K> {
         for gone in held {
             self.differ(gone.key(), origin, Some(old.said(gone)), None, seen);
         }
-        if !wanted.is_empty() {
-            let lengths = lengths_of(&wanted);
-            self.bulk.insert(at, Bulk { origin, entries: wanted, epochs: old.epochs, lengths });
+        self.put(at, Bulk { entries: wanted, ..old });
+    }
+
+    /// Keeps a set at its place among the others, unless it is empty.
+    fn put(&mut self, at: usize, bulk: Bulk<K>) {
+        if !bulk.entries.is_empty() {
+            let lengths = lengths_of(&bulk.entries);
+            self.bulk.insert(at, Bulk { lengths, ..bulk });
         }
     }
 

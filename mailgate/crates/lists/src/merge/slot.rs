@@ -55,10 +55,14 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
+    /// When it ends.
+    pub(crate) fn expires(self) -> Option<Timestamp> {
+        (self.expires != NEVER).then(|| Timestamp::from_millis(self.expires))
+    }
+
     /// As an entry.
     pub(crate) fn entry(self, prefix: IpNet) -> Entry {
-        let expires = (self.expires != NEVER).then(|| Timestamp::from_millis(self.expires));
-        Entry { prefix, negated: self.sense == Sense::Hole, expires }
+        Entry { prefix, negated: self.sense == Sense::Hole, expires: self.expires() }
     }
 }
 

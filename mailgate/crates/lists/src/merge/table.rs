@@ -11,7 +11,7 @@ use super::layers::Layers;
 use super::{Claim, Fold, Origin, Tally};
 use crate::config::TableConfig;
 use crate::prefix::{Key, Key4, Key6};
-use crate::table::{Action, Entry};
+use crate::table::{Action, Entries, Entry};
 
 /// One table.
 pub(super) struct State {
@@ -26,7 +26,7 @@ pub(super) struct State {
     /// The origins that are feeds.
     pub(super) feeds: BTreeSet<Origin>,
     /// The last snapshot, while nothing has changed and somebody still holds it.
-    pub(super) cache: Weak<Vec<Entry>>,
+    pub(super) cache: Weak<Entries>,
 }
 
 /// An entry with its origins.
@@ -151,47 +151,51 @@ impl State {
     }
 
     /// Everything that is of no feed.
-    pub(super) fn own_entries(&self) -> Vec<Entry> {
-        fn push<K: Key>(layers: &Layers<K>, feeds: &BTreeSet<Origin>, entries: &mut Vec<Entry>) {
-            let mut walk = layers.walk(None);
-            let mut fold = Fold::default();
-            let mut next = |fold: &mut Fold| {
-                walk.step(&mut |origin, claim| {
-                    if !feeds.contains(&origin) {
-                        fold.take(origin, claim);
-                    }
-                })
-            };
-            while let Some(key) = next(&mut fold) {
-                entries.extend(std::mem::take(&mut fold).shown().map(|shown| shown.entry(key.prefix())));
-            }
-        }
-        let mut entries = Vec::new();
+    pub(super) fn own_entries(&self) -> Entries {
+        let mut entries = Entries::default();
         // Nothing of it to be found, of a million entries, is the rule.
         if self.counts.keys().any(|origin| !self.feeds.contains(origin)) {
-            push(&self.v4, &self.feeds, &mut entries);
-            push(&self.v6, &self.feeds, &mut entries);
+            let is_own = |origin: Origin| !self.feeds.contains(&origin);
+            push(&self.v4, is_own, &mut entries);
+            push(&self.v6, is_own, &mut entries);
         }
         entries
     }
 
-    pub(super) fn entries(&mut self) -> Arc<Vec<Entry>> {
-        fn push<K: Key>(layers: &Layers<K>, entries: &mut Vec<Entry>) {
-            let mut walk = layers.walk(None);
-            let mut fold = Fold::default();
-            while let Some(key) = walk.step(&mut |origin, claim| fold.take(origin, claim)) {
-                entries.extend(std::mem::take(&mut fold).shown().map(|shown| shown.entry(key.prefix())));
-            }
-        }
+    pub(super) fn entries(&mut self) -> Arc<Entries> {
         if let Some(entries) = self.cache.upgrade() {
             return entries;
         }
-        let mut entries = Vec::with_capacity(self.len());
-        push(&self.v4, &mut entries);
-        push(&self.v6, &mut entries);
+        let mut entries = Entries::with_room(self.v4.len(), self.v6.len());
+        match self.v4.only_set() {
+            Some(set) => entries.extend4(set.iter().copied()),
+            None => push(&self.v4, |_| true, &mut entries),
+        }
+        match self.v6.only_set() {
+            Some(set) => entries.extend6(set.iter().copied()),
+            None => push(&self.v6, |_| true, &mut entries),
+        }
         let entries = Arc::new(entries);
         self.cache = Arc::downgrade(&entries);
         entries
+    }
+}
+
+/// What the edge sees of one family by these origins.
+fn push<K: Key>(layers: &Layers<K>, counts: impl Fn(Origin) -> bool, entries: &mut Entries) {
+    let mut walk = layers.walk(None);
+    let mut fold = Fold::default();
+    let mut next = |fold: &mut Fold| {
+        walk.step(&mut |origin, claim| {
+            if counts(origin) {
+                fold.take(origin, claim);
+            }
+        })
+    };
+    while let Some(key) = next(&mut fold) {
+        if let Some(shown) = std::mem::take(&mut fold).shown() {
+            entries.push(key.prefix(), shown.sense, shown.expires());
+        }
     }
 }
 

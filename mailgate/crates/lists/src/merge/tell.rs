@@ -1,6 +1,7 @@
 //! What the edge is told: single differences, or everything where that costs less.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -68,7 +69,7 @@ impl Merged {
         let own = |state: &State| Table {
             name: state.config.name.own(),
             action: Action::Bypass,
-            entries: state.own_entries().into(),
+            entries: Arc::new(state.own_entries()),
         };
         let mut tables: Vec<Table> = self.tables.iter_mut().map(table).collect();
         tables.extend(self.tables.iter().filter(|state| state.is_fed()).map(own));

@@ -276,7 +276,7 @@ impl Told {
                 }
                 Change::Reload(snapshot) => {
                     let each = snapshot.tables.iter().flat_map(|table| {
-                        table.entries.iter().map(|e| ((table.name.to_string(), e.prefix), e.clone()))
+                        table.entries.iter().map(|e| ((table.name.to_string(), e.prefix), e))
                     });
                     self.0 = each.collect();
                 }
@@ -299,7 +299,7 @@ proptest! {
                 told.apply(merged.take_changes().unwrap_or_default());
             }
             for (table, row) in (0..).zip(merged.snapshot().tables) {
-                prop_assert_eq!(&*row.entries, &naive_table(&naive, table));
+                prop_assert_eq!(row.entries.iter().collect::<Vec<_>>(), naive_table(&naive, table));
                 prop_assert_eq!(merged.tables().nth(table.into()).unwrap().2, row.entries.len());
                 for origin in 0..=PEER {
                     let claims = naive.iter().filter(|((other, _), claims)| *other == table && claims.contains_key(&origin));
@@ -341,7 +341,7 @@ proptest! {
         let found = merged.covering(1, address).map(|found| found.entry);
         let snapshot = merged.snapshot();
         let covering = snapshot.tables[1].entries.iter().filter(|entry| entry.prefix.contains(&address));
-        prop_assert_eq!(found.as_ref(), covering.max_by_key(|entry| entry.prefix.prefix_len()));
+        prop_assert_eq!(found, covering.max_by_key(|entry| entry.prefix.prefix_len()));
     }
 
     #[test]
@@ -356,7 +356,7 @@ proptest! {
         naive.values_mut().for_each(|claims| claims.retain(|_, (_, end)| end.is_none_or(|end| end > now)));
         naive.retain(|_, claims| !claims.is_empty());
         for (table, row) in (0..).zip(merged.snapshot().tables) {
-            prop_assert_eq!(&*row.entries, &naive_table(&naive, table));
+            prop_assert_eq!(row.entries.iter().collect::<Vec<_>>(), naive_table(&naive, table));
         }
         let ends = naive.values().flat_map(|claims| claims.values().filter_map(|(_, end)| *end));
         prop_assert_eq!(next, ends.min().map(Timestamp::from_millis));
@@ -374,7 +374,7 @@ proptest! {
             after = Some(last.prefix);
             pages.extend(page);
         }
-        prop_assert_eq!(&pages, &*merged.snapshot().tables[1].entries);
+        prop_assert_eq!(pages, merged.snapshot().tables[1].entries.iter().collect::<Vec<_>>());
     }
 
     /// Whoever says what in which order: the administrator's bypass beats every block, and every block a feed's bypass.

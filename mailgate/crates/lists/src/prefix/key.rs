@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Sense;
+use super::{Sense, order};
 
 /// A prefix packed into something that sorts as [`IpNet`] does and compares in one or two instructions.
 pub(crate) trait Key: Copy + Ord + std::hash::Hash + 'static {
@@ -23,7 +23,7 @@ pub(crate) trait Key: Copy + Ord + std::hash::Hash + 'static {
 
 /// A key with its sense and an epoch, in as little memory as that takes: a list of five million lines is five million
 /// of these.
-pub(crate) trait Packed: Copy + Ord + Send + 'static {
+pub(crate) trait Packed: Copy + Ord + Send + Sync + 'static {
     /// What it is the packed form of.
     type Key: Key<Packed = Self>;
 
@@ -41,6 +41,13 @@ pub(crate) trait Packed: Copy + Ord + Send + 'static {
 
     /// The same with another epoch.
     fn of_epoch(self, epoch: u16) -> Self;
+
+    /// Brings them into their order.
+    fn sort(entries: &mut Vec<Self>) {
+        if !entries.is_sorted() {
+            entries.sort_unstable();
+        }
+    }
 }
 
 /// IPv4: address in bits 8 to 39, length in bits 0 to 7.
@@ -56,6 +63,18 @@ impl Key4 {
     pub(crate) fn of(net: Ipv4Net) -> Self {
         Self(u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len()))
     }
+
+    /// Address and length.
+    pub(crate) fn bits(self) -> (u32, u8) {
+        ((self.0 >> 8) as u32, self.0 as u8)
+    }
+
+    /// The prefix of an address and a length; `None` when the length is none, or bits are set beyond it.
+    #[inline]
+    pub(crate) fn of_bits(address: u32, length: u8) -> Option<Self> {
+        let beyond = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+        (length <= 32 && address & beyond == 0).then(|| Self(u64::from(address) << 8 | u64::from(length)))
+    }
 }
 
 impl Key6 {
@@ -63,6 +82,12 @@ impl Key6 {
     pub(crate) fn of(net: Ipv6Net) -> Self {
         let bits = u128::from(net.addr());
         Self([(bits >> 64) as u64, bits as u64], net.prefix_len())
+    }
+
+    /// Address and length.
+    pub(crate) fn bits(self) -> (u128, u8) {
+        let [high, low] = self.0;
+        (u128::from(high) << 64 | u128::from(low), self.1)
     }
 }
 
@@ -90,9 +115,8 @@ impl Key for Key6 {
     type Packed = Packed6;
 
     fn prefix(self) -> IpNet {
-        let [high, low] = self.0;
-        let address = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-        IpNet::V6(Ipv6Net::new(address, self.1).unwrap_or_default())
+        let (address, length) = self.bits();
+        IpNet::V6(Ipv6Net::new(Ipv6Addr::from(address), length).unwrap_or_default())
     }
 
     fn of_net(net: IpNet) -> Option<Self> {
@@ -146,6 +170,10 @@ impl Packed for Packed4 {
     fn of_epoch(self, epoch: u16) -> Self {
         Self(self.0 & !0xffff | u64::from(epoch))
     }
+
+    fn sort(entries: &mut Vec<Self>) {
+        order::sort(entries, |entry| entry.0);
+    }
 }
 
 impl Packed for Packed6 {
@@ -188,6 +216,17 @@ impl PrefixSet {
         Self { limit: Some(limit), ..Self::default() }
     }
 
+    /// The same, with memory for so many entries of IPv4 taken at once.
+    pub(crate) fn with_room(mut self, entries: usize) -> Self {
+        self.v4.reserve(entries.min(self.room()));
+        self
+    }
+
+    /// How many more entries it takes.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.len()))
+    }
+
     /// From sorted parts without duplicates.
     pub(crate) fn of(v4: Vec<Packed4>, v6: Vec<Packed6>) -> Self {
         Self { v4, v6, ..Self::default() }
@@ -200,14 +239,35 @@ impl PrefixSet {
 
     /// Adds without keeping the order; call [`sort`](Self::sort) at the end.
     pub(crate) fn push(&mut self, prefix: IpNet, sense: Sense) {
-        if self.limit.is_some_and(|limit| self.len() >= limit) {
-            self.is_overfull = true;
-            return;
-        }
         match prefix {
-            IpNet::V4(net) => self.v4.push(Packed4::new(Key4::of(net), sense)),
+            IpNet::V4(net) => self.push_packed(Packed4::new(Key4::of(net), sense)),
+            IpNet::V6(_) if self.room() == 0 => self.is_overfull = true,
             IpNet::V6(net) => self.v6.push(Packed6::new(Key6::of(net), sense)),
         }
+    }
+
+    /// The same for an entry of IPv4 that is packed already.
+    #[inline]
+    pub(crate) fn push_packed(&mut self, entry: Packed4) {
+        if self.room() == 0 {
+            self.is_overfull = true;
+        } else {
+            self.v4.push(entry);
+        }
+    }
+
+    /// Takes over what another set holds, behind its own; who asks knows that there is room.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        fn family<P>(to: &mut Vec<P>, from: &mut Vec<P>) {
+            if to.is_empty() {
+                std::mem::swap(to, from);
+            } else {
+                to.append(from);
+            }
+        }
+        family(&mut self.v4, &mut other.v4);
+        family(&mut self.v6, &mut other.v6);
+        self.is_overfull |= other.is_overfull;
     }
 
     /// Whether there is nothing in it.
@@ -223,7 +283,7 @@ impl PrefixSet {
     /// Sorts, drops duplicates and spare memory. A prefix that is both listed and a hole is a hole: the milder reading.
     pub(crate) fn sort(&mut self) {
         fn tidy<P: Packed>(entries: &mut Vec<P>) {
-            entries.sort_unstable();
+            P::sort(entries);
             entries.dedup_by_key(|entry| entry.key());
             entries.shrink_to_fit();
         }

@@ -219,6 +219,6 @@ pub(crate) fn table_name() -> Result<TableName> {
 /// One table with these entries instead of everything there was.
 pub(crate) fn reload(action: Action, mut entries: Vec<Entry>) -> Result<Change> {
     entries.sort_unstable_by_key(|entry| entry.prefix);
-    let table = Table { name: table_name()?, action, entries: Arc::new(entries) };
+    let table = Table { name: table_name()?, action, entries: Arc::new(entries.into()) };
     Ok(Change::Reload(Snapshot { tables: vec![table] }))
 }

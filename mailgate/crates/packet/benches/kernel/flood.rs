@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mailgate_lists::{Action, Change, Snapshot, Table, TableName};
+use mailgate_lists::{Action, Change, Entry, Snapshot, Table, TableName};
 use mailgate_model::ManualClock;
 use mailgate_packet::xdp::Xdp;
 use mailgate_packet::{Config, Mode, PacketFilter as _};
@@ -222,8 +222,8 @@ fn open(place: &Place, listed: &[u32]) -> Result<Xdp> {
     let mut drop: Vec<_> = listed.iter().map(|address| host(Ipv4Addr::from(*address))).collect();
     drop.sort_unstable_by_key(|entry| entry.prefix);
     let clients = mailgate_lists::parse_entry(NETWORK)?;
-    let table = |name: &str, action, entries| -> Result<Table> {
-        Ok(Table { name: TableName::parse(name)?, action, entries: Arc::new(entries) })
+    let table = |name: &str, action, entries: Vec<Entry>| -> Result<Table> {
+        Ok(Table { name: TableName::parse(name)?, action, entries: Arc::new(entries.into()) })
     };
     let tables = vec![table("clients", Action::Bypass, vec![clients])?, table("listed", Action::Drop, drop)?];
     filter.apply(vec![Change::Reload(Snapshot { tables })])?;

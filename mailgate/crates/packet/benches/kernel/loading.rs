@@ -1,11 +1,12 @@
 //! A million prefixes from a file into force, and others in their place; the memory they take.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use mailgate_lists::{Action, Change, Entry};
+use mailgate_lists::{Action, Change};
+use mailgate_model::ManualClock;
 use mailgate_packet::PacketFilter as _;
 use mailgate_packet::xdp::Xdp;
 
@@ -115,26 +116,22 @@ fn ours(filter: &Xdp, folder: &Path, [first, second]: [&[u32]; 2]) -> Result<Row
     let file = folder.join("ours");
     std::fs::write(&file, lines(first))?;
     let begun = Instant::now();
-    filter.apply(vec![parse(&file)?])?;
+    filter.apply(parse(&file)?)?;
     let load = milliseconds(begun);
     let bytes = filter.status().bytes as f64;
     std::fs::write(&file, lines(second))?;
     let begun = Instant::now();
     let change = parse(&file)?;
     let parsed = Instant::now();
-    filter.apply(vec![change])?;
+    filter.apply(change)?;
     Ok(Row { load, swap: milliseconds(begun), parsed: Some(milliseconds(parsed)), bytes })
 }
 
-/// The file as `lists` reads one: a prefix per line, sorted, without duplicates.
-fn parse(file: &Path) -> Result<Change> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for line in BufReader::new(std::fs::File::open(file)?).lines() {
-        entries.push(mailgate_lists::parse_entry(&line?)?);
-    }
-    entries.sort_unstable_by_key(|entry| entry.prefix);
-    entries.dedup_by_key(|entry| entry.prefix);
-    reload(Action::Drop, entries)
+/// The file as a file source of the daemon takes it: read, judged by its gate, put into the tables; only no copy of it is
+/// kept on disk.
+fn parse(file: &Path) -> Result<Vec<Change>> {
+    let clock = Arc::new(ManualClock::default());
+    Ok(mailgate_lists::changes_of_file(table_name()?, Action::Drop, file, clock)?)
 }
 
 fn trie(lanes: &Lanes, [first, second]: [&[u32]; 2], how: Fill) -> Result<Row> {

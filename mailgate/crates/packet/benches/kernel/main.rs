@@ -43,6 +43,8 @@ const PEERS_UP_TO: usize = 1_000_000;
 struct Wanted {
     flood: bool,
     quick: bool,
+    /// Loading and swaps only.
+    loading: bool,
     /// Instead of the usual numbers of entries.
     sizes: Option<Vec<usize>>,
     json: Option<PathBuf>,
@@ -55,6 +57,7 @@ impl Wanted {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--quick" => wanted.quick = true,
+                "--loading" => wanted.loading = true,
                 "--sizes" => {
                     let text = arguments.next().ok_or("--sizes needs numbers with commas between them")?;
                     wanted.sizes =
@@ -64,9 +67,10 @@ impl Wanted {
                 "flood" => wanted.flood = true,
                 "--bench" | "kernel" => {}
                 other => {
-                    return Err(
-                        format!("found {other:?}, expected --quick, --sizes N,N or --json FILE").into()
-                    );
+                    return Err(format!(
+                        "found {other:?}, expected --quick, --loading, --sizes N,N or --json FILE"
+                    )
+                    .into());
                 }
             }
         }
@@ -130,8 +134,10 @@ fn main() -> Result<()> {
 fn kernel(report: &mut Report, home: &Home, wanted: &Wanted) -> Result<()> {
     let mut lanes = Lanes::new(home)?;
     let mut random = Random(0x6d61_696c);
-    sets(report, &mut lanes, &mut random, (Family::V4, wanted.sizes()), wanted.effort())?;
-    sets(report, &mut lanes, &mut random, (Family::V6, wanted.sizes6()), wanted.effort())?;
+    if !wanted.loading {
+        sets(report, &mut lanes, &mut random, (Family::V4, wanted.sizes()), wanted.effort())?;
+        sets(report, &mut lanes, &mut random, (Family::V6, wanted.sizes6()), wanted.effort())?;
+    }
     let (entries, rounds) = if wanted.quick { (200_000, 1) } else { (1_000_000, 3) };
     loading::measure(report, &lanes, &mut random, entries, rounds)?;
     lanes.proof();

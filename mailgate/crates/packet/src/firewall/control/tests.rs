@@ -43,7 +43,7 @@ impl World {
         let drop = Entry { prefix: "0.0.0.0/1".parse().unwrap(), negated: false, expires: None };
         let tables = self.around.tables.iter().map(|(name, action)| {
             let entries = if *action == Action::Drop { vec![drop.clone()] } else { Vec::new() };
-            Table { name: name.clone(), action: *action, entries: Arc::new(entries) }
+            Table { name: name.clone(), action: *action, entries: Arc::new(entries.into()) }
         });
         filter.apply(vec![Change::Reload(Snapshot { tables: tables.collect() })]).unwrap();
         control
