@@ -95,6 +95,10 @@ listen_tls = []
 [edge.limits]
 sessions = 500
 
+# Whoever is unknown is deferred, whatever is known of its name: no name server answers here.
+[edge.greylist]
+mode = "classic"
+
 [edge.tarpit]
 capacity = {count}
 per_network = {count}
