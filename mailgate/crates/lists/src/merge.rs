@@ -9,8 +9,10 @@
 //! feed, which counts more. So an administrator's block beats a feed's bypass, and his bypass beats every block.
 
 mod ask;
+mod bulk;
 mod layers;
 mod slot;
+mod stream;
 mod table;
 mod tally;
 mod tell;
@@ -66,7 +68,9 @@ pub(crate) struct Merged {
     revision: u64,
     /// Entries that end, soonest first.
     expiries: BTreeSet<(Timestamp, TableIndex, Origin, IpNet)>,
-    /// Most claims of all origins in all tables.
+    /// Claims of all origins in all tables.
+    claims: usize,
+    /// Most of them.
     limit: usize,
     baseline: Baseline,
 }
@@ -110,6 +114,7 @@ impl Merged {
             pending: Pending::Reload,
             revision: 1,
             expiries: BTreeSet::new(),
+            claims: 0,
             limit,
             baseline: Baseline::default(),
         }
@@ -206,7 +211,7 @@ impl Merged {
 
     /// Claims of all origins in all tables.
     pub(crate) fn claims(&self) -> usize {
-        self.tables.iter().flat_map(|table| table.counts.values()).sum()
+        self.claims
     }
 
     /// Most of them.
@@ -238,7 +243,9 @@ impl Merged {
             IpNet::V4(net) => state.v4.set(Key4::of(net), origin, claim),
             IpNet::V6(net) => state.v6.set(Key6::of(net), origin, claim),
         };
-        state.recount(origin, changed.before.is_some(), claim.is_some());
+        let (was, is) = (changed.before.is_some(), claim.is_some());
+        state.recount(origin, was, is);
+        self.claims = self.claims + usize::from(is) - usize::from(was);
         if claim.is_none() && origin == OVERLOAD {
             state.notes.remove(&prefix);
         }
@@ -271,8 +278,9 @@ impl Merged {
         let Some(state) = self.tables.get_mut(usize::from(table)) else { return seen.difference };
         state.v4.replace_bulk(origin, set.v4, now, &mut seen);
         state.v6.replace_bulk(origin, set.v6, now, &mut seen);
-        state.counts.insert(origin, count);
+        let before = state.counts.insert(origin, count).unwrap_or_default();
         state.counts.retain(|_, count| *count > 0);
+        self.claims = self.claims + count - before;
         let is_own = state.is_own(origin);
         let difference = self.replaced(table, seen);
         if is_own && !difference.is_empty() {

@@ -100,6 +100,8 @@ struct Peer {
     is_up: bool,
     /// Whether it has said in this session that all its routes are told.
     is_complete: bool,
+    /// Routes that it has withdrawn in this session.
+    withdrawn: usize,
     /// Since when.
     since: Timestamp,
     error: Option<String>,
@@ -162,6 +164,7 @@ impl Peer {
             save_at: None,
             is_up: false,
             is_complete: false,
+            withdrawn: 0,
             since,
             error: None,
             warned: false,
@@ -327,6 +330,7 @@ impl Peer {
             self.settled_at = Some(now.plus(SETTLE));
         }
         self.save_at.get_or_insert(now.plus(SAVE));
+        self.withdrawn += update.all_withdrawn().count();
         let applied = self.rib.apply(update, &mut self.steps);
         self.warn();
         applied.map_err(|_| Notification::cease(Cease::MaximumPrefixes, ""))

@@ -1,5 +1,5 @@
-//! One table and one address family: a map for origins that speak of single prefixes, a sorted array for each origin
-//! that brings whole sets.
+//! One table and one address family: a map for what people and the daemon say of single prefixes, a [`Stream`] for each
+//! peer, a sorted array for each origin that brings whole sets.
 //!
 //! A file of a million lines is then 8 MB here (24 MB of IPv6), and replacing it is one walk along both sets.
 
@@ -10,7 +10,9 @@ use std::ops::Bound;
 use ipnet::IpNet;
 use mailgate_model::Timestamp;
 
+use super::bulk::{Bulk, Epochs, lengths_of};
 use super::slot::{Claim, Fold, Shown, Slot};
+use super::stream::{Stream, StreamWalk};
 use super::{Difference, Origin};
 use crate::prefix::{Key, Packed, Sense};
 
@@ -18,24 +20,14 @@ use crate::prefix::{Key, Packed, Sense};
 pub(super) struct Layers<K: Key> {
     live: BTreeMap<K, Slot>,
     /// By rank; none is empty.
+    streams: Vec<Stream<K>>,
+    /// By rank; none is empty.
     bulk: Vec<Bulk<K>>,
     /// Different prefixes.
     len: usize,
-    /// How many live prefixes have each length.
+    /// How many prefixes of `live` have each length.
     lengths: BTreeMap<u8, usize>,
 }
-
-/// What one origin brings as a whole.
-struct Bulk<K: Key> {
-    origin: Origin,
-    entries: Vec<K::Packed>,
-    epochs: Epochs,
-    lengths: BTreeSet<u8>,
-}
-
-/// When entries of a set came: sixteen bits in each point at one of these times.
-#[derive(Default)]
-struct Epochs(Vec<Timestamp>);
 
 /// What replacing a set brought about.
 pub(super) struct Seen {
@@ -77,37 +69,15 @@ impl Seen {
     }
 }
 
-impl Epochs {
-    /// The number of a time; one number may come to stand for neighbouring times when there have been many.
-    fn of<P: Packed>(&mut self, now: Timestamp, entries: &mut [P]) -> u16 {
-        if self.0.len() > usize::from(u16::MAX) {
-            // Of each two times the earlier stays: an entry may seem older by one reading, never younger.
-            self.0 = self.0.iter().step_by(2).copied().collect();
-            entries.iter_mut().for_each(|entry| *entry = entry.of_epoch(entry.epoch() / 2));
-        }
-        self.0.push(now);
-        u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
-    }
-
-    fn time(&self, epoch: u16) -> Timestamp {
-        self.0.get(usize::from(epoch)).copied().unwrap_or_default()
-    }
-}
-
-impl<K: Key> Bulk<K> {
-    fn claim(&self, key: K) -> Option<Claim> {
-        let at = self.entries.binary_search_by_key(&key, |entry| entry.key()).ok()?;
-        self.entries.get(at).map(|entry| self.said(*entry))
-    }
-
-    fn said(&self, entry: K::Packed) -> Claim {
-        Claim::new(entry.sense(), self.epochs.time(entry.epoch()), None)
-    }
-}
-
 impl<K: Key> Layers<K> {
     pub(super) fn new() -> Self {
-        Self { live: BTreeMap::new(), bulk: Vec::new(), len: 0, lengths: BTreeMap::new() }
+        Self {
+            live: BTreeMap::new(),
+            streams: Vec::new(),
+            bulk: Vec::new(),
+            len: 0,
+            lengths: BTreeMap::new(),
+        }
     }
 
     /// Different prefixes.
@@ -119,19 +89,27 @@ impl<K: Key> Layers<K> {
     pub(super) fn bytes(&self) -> usize {
         let live = self.live.len() * (size_of::<K>() + size_of::<Slot>()) * 3 / 2;
         let bulk = |bulk: &Bulk<K>| bulk.entries.capacity() * size_of::<K::Packed>();
-        live + self.bulk.iter().map(bulk).sum::<usize>()
+        let streams = self.streams.iter().map(Stream::bytes).sum::<usize>();
+        live + streams + self.bulk.iter().map(bulk).sum::<usize>()
     }
 
     /// What one origin claims.
     pub(super) fn claim(&self, key: K, origin: Origin) -> Option<Claim> {
-        match self.live.get(&key).and_then(|slot| slot.claim(origin)) {
+        match self.single(key, origin) {
             Some(claim) => Some(claim),
             None => self.bulk.iter().find(|bulk| bulk.origin == origin)?.claim(key),
         }
     }
 
-    /// Everything that a live origin claims, in order.
+    /// The same of an origin that speaks of single prefixes.
+    fn single(&self, key: K, origin: Origin) -> Option<Claim> {
+        let stream = || self.streams.iter().find(|stream| stream.origin == origin)?.claim(key);
+        self.live.get(&key).and_then(|slot| slot.claim(origin)).or_else(stream)
+    }
+
+    /// Everything that the administrator or the daemon claims, in order.
     pub(super) fn claimed(&self, origin: Origin) -> impl Iterator<Item = (IpNet, Claim)> {
+        debug_assert!(origin < super::SOURCES, "sources have streams");
         self.live.iter().filter_map(move |(key, slot)| Some((key.prefix(), slot.claim(origin)?)))
     }
 
@@ -144,7 +122,7 @@ impl<K: Key> Layers<K> {
     /// The set of the only origin that claims anything, if it brings sets.
     pub(super) fn only_set(&self) -> Option<&[K::Packed]> {
         match self.bulk.as_slice() {
-            [bulk] if self.live.is_empty() => Some(&bulk.entries),
+            [bulk] if self.live.is_empty() && self.streams.is_empty() => Some(&bulk.entries),
             _ => None,
         }
     }
@@ -162,6 +140,12 @@ impl<K: Key> Layers<K> {
         let (Some(first), Some(last)) = (K::of_net(network), last.and_then(K::of_net)) else { return found };
         let live = self.live.range(first..=last);
         found.extend(live.filter_map(|(key, slot)| Some((key.prefix(), slot.claim(origin)?.sense))));
+        if let Some(stream) = self.streams.iter().find(|stream| stream.origin == origin) {
+            let mut walk = stream.walk_from(first);
+            let mut next =
+                || walk.key().filter(|key| *key <= last).and_then(|key| Some((key, walk.take(key)?)));
+            found.extend(std::iter::from_fn(|| next().map(|(key, claim)| (key.prefix(), claim.sense))));
+        }
         if let Some(bulk) = self.bulk.iter().find(|bulk| bulk.origin == origin) {
             let begin = bulk.entries.partition_point(|entry| entry.key() < first);
             let inside = bulk.entries.iter().skip(begin).take_while(|entry| entry.key() <= last);
@@ -174,6 +158,11 @@ impl<K: Key> Layers<K> {
     pub(super) fn each(&self, key: K, told: &mut impl FnMut(Origin, Claim)) {
         if let Some(slot) = self.live.get(&key) {
             slot.each(told);
+        }
+        for stream in &self.streams {
+            if let Some(claim) = stream.claim(key) {
+                told(stream.origin, claim);
+            }
         }
         for bulk in &self.bulk {
             if let Some(claim) = bulk.claim(key) {
@@ -192,43 +181,79 @@ impl<K: Key> Layers<K> {
     /// The lengths that prefixes have, longest first.
     pub(super) fn lengths(&self) -> Vec<u8> {
         let mut lengths: BTreeSet<u8> = self.lengths.keys().copied().collect();
+        self.streams.iter().for_each(|stream| lengths.extend(stream.lengths()));
         self.bulk.iter().for_each(|bulk| lengths.extend(&bulk.lengths));
         lengths.into_iter().rev().collect()
     }
 
-    /// Makes, changes or withdraws the claim of a live origin. One search in the map, because a set of a million
-    /// entries by hand comes this way.
+    /// Makes, changes or withdraws the claim of an origin that speaks of single prefixes.
     pub(super) fn set(&mut self, key: K, origin: Origin, claim: Option<Claim>) -> Changed {
-        let mut sets = Fold::default();
-        for bulk in &self.bulk {
-            bulk.claim(key).into_iter().for_each(|claim| sets.take(bulk.origin, claim));
+        let before = self.single(key, origin);
+        if before.is_none() && claim.is_none() {
+            return Changed { before, visible: false };
         }
-        let with = |slot: &Slot| {
-            let mut fold = sets;
-            slot.each(&mut |origin, claim| fold.take(origin, claim));
-            fold.shown()
-        };
-        let (before, shown, shows) = match (self.live.entry(key), claim) {
-            (btree_map::Entry::Vacant(_), None) => return Changed { before: None, visible: false },
+        let mut others = Fold::default();
+        if let Some(slot) = self.live.get(&key) {
+            slot.each(&mut |other, claim| {
+                if other != origin {
+                    others.take(other, claim);
+                }
+            });
+        }
+        for stream in self.streams.iter().filter(|stream| stream.origin != origin) {
+            stream.claim(key).into_iter().for_each(|claim| others.take(stream.origin, claim));
+        }
+        for bulk in &self.bulk {
+            bulk.claim(key).into_iter().for_each(|claim| others.take(bulk.origin, claim));
+        }
+        match claim.filter(|claim| Stream::<K>::takes(origin, *claim)) {
+            Some(claim) => {
+                self.set_live(key, origin, None);
+                self.stream(key, origin, claim);
+            }
+            None => {
+                self.unstream(key, origin);
+                self.set_live(key, origin, claim);
+            }
+        }
+        self.differs(others, origin, before, claim)
+    }
+
+    fn stream(&mut self, key: K, origin: Origin, claim: Claim) {
+        let at = self.streams.partition_point(|stream| stream.origin < origin);
+        if self.streams.get(at).is_none_or(|stream| stream.origin != origin) {
+            self.streams.insert(at, Stream::new(origin));
+        }
+        self.streams.get_mut(at).into_iter().for_each(|stream| stream.set(key, Some(claim)));
+    }
+
+    fn unstream(&mut self, key: K, origin: Origin) {
+        let Some(at) = self.streams.iter().position(|stream| stream.origin == origin) else { return };
+        self.streams.get_mut(at).into_iter().for_each(|stream| stream.set(key, None));
+        if self.streams.get(at).is_some_and(Stream::is_empty) {
+            self.streams.remove(at);
+        }
+    }
+
+    fn set_live(&mut self, key: K, origin: Origin, claim: Option<Claim>) {
+        if claim.is_none() && self.live.is_empty() {
+            return;
+        }
+        match (self.live.entry(key), claim) {
+            (btree_map::Entry::Vacant(_), None) => {}
             (btree_map::Entry::Vacant(vacant), Some(claim)) => {
-                let slot = vacant.insert(Slot::new(origin, claim));
+                vacant.insert(Slot::new(origin, claim));
                 *self.lengths.entry(key.length()).or_default() += 1;
-                (None, sets.shown(), with(slot))
             }
             (btree_map::Entry::Occupied(mut occupied), claim) => {
                 let slot = occupied.get_mut();
-                let (before, shown) = (slot.claim(origin), with(slot));
                 slot.set(origin, claim);
-                let shows = with(slot);
                 if slot.is_empty() {
                     occupied.remove();
                     forget(&mut self.lengths, key.length());
                 }
-                (before, shown, shows)
             }
-        };
-        self.len = self.len + usize::from(shows.is_some()) - usize::from(shown.is_some());
-        Changed { before, visible: shows != shown }
+        }
     }
 
     /// Replaces the whole set of an origin; entries that were there keep their time.
@@ -247,7 +272,7 @@ impl<K: Key> Layers<K> {
             Bulk { origin, entries: Vec::new(), epochs: Epochs::default(), lengths: BTreeSet::new() }
         };
         let epoch = old.epochs.of(now, &mut old.entries);
-        if old.entries.is_empty() && self.bulk.is_empty() && self.live.is_empty() {
+        if old.entries.is_empty() && self.bulk.is_empty() && self.live.is_empty() && self.streams.is_empty() {
             // Nobody else says anything, and nothing was said before: all of it is new.
             seen.see_all(&wanted);
             self.len += wanted.len();
@@ -297,6 +322,19 @@ impl<K: Key> Layers<K> {
         seen.difference.count(before.is_some(), after.is_some());
         let mut others = Fold::default();
         self.each(key, &mut |other, claim| others.take(other, claim));
+        if self.differs(others, origin, before, after).visible {
+            seen.see(key.prefix());
+        }
+    }
+
+    /// Counts what the edge sees, beside the claims of all others.
+    fn differs(
+        &mut self,
+        others: Fold,
+        origin: Origin,
+        before: Option<Claim>,
+        after: Option<Claim>,
+    ) -> Changed {
         let with = |claim: Option<Claim>| {
             let mut fold = others;
             claim.into_iter().for_each(|claim| fold.take(origin, claim));
@@ -304,9 +342,12 @@ impl<K: Key> Layers<K> {
         };
         let (shown, shows) = (with(before), with(after));
         self.len = self.len + usize::from(shows.is_some()) - usize::from(shown.is_some());
-        if shows != shown {
-            seen.see(key.prefix());
-        }
+        Changed { before, visible: shows != shown }
+    }
+
+    /// Puts what streams hold in order, for whoever reads it all.
+    pub(super) fn compact(&mut self) {
+        self.streams.iter_mut().for_each(Stream::compact);
     }
 
     /// All prefixes after one, in order.
@@ -319,22 +360,13 @@ impl<K: Key> Layers<K> {
         };
         Walk {
             live: self.live.range((from, Bound::Unbounded)).peekable(),
+            streams: self.streams.iter().map(|stream| (stream.origin, stream.walk(after))).collect(),
             bulk: self.bulk.iter().map(bulk).collect(),
         }
     }
 }
 
-fn lengths_of<P: Packed>(entries: &[P]) -> BTreeSet<u8> {
-    let mut seen = [false; 1 << 8];
-    for entry in entries {
-        if let Some(seen) = seen.get_mut(usize::from(entry.key().length())) {
-            *seen = true;
-        }
-    }
-    (0..=u8::MAX).zip(seen).filter(|(_, seen)| *seen).map(|(length, _)| length).collect()
-}
-
-fn forget(lengths: &mut BTreeMap<u8, usize>, length: u8) {
+pub(super) fn forget(lengths: &mut BTreeMap<u8, usize>, length: u8) {
     if let btree_map::Entry::Occupied(mut count) = lengths.entry(length) {
         *count.get_mut() -= 1;
         if *count.get() == 0 {
@@ -346,6 +378,7 @@ fn forget(lengths: &mut BTreeMap<u8, usize>, length: u8) {
 /// Goes through a table in the order of its prefixes.
 pub(super) struct Walk<'a, K: Key> {
     live: Peekable<btree_map::Range<'a, K, Slot>>,
+    streams: Vec<(Origin, StreamWalk<'a, K>)>,
     bulk: Vec<(&'a Bulk<K>, &'a [K::Packed])>,
 }
 
@@ -354,9 +387,15 @@ impl<K: Key> Walk<'_, K> {
     pub(super) fn step(&mut self, told: &mut impl FnMut(Origin, Claim)) -> Option<K> {
         let live = self.live.peek().map(|(key, _)| **key);
         let bulk = self.bulk.iter().filter_map(|(_, rest)| rest.first().map(|entry| entry.key()));
-        let key = bulk.chain(live).min()?;
+        let streams = self.streams.iter().filter_map(|(_, walk)| walk.key());
+        let key = bulk.chain(streams).chain(live).min()?;
         if let Some((_, slot)) = self.live.next_if(|(other, _)| **other == key) {
             slot.each(told);
+        }
+        for (origin, walk) in &mut self.streams {
+            if let Some(claim) = walk.take(key) {
+                told(*origin, claim);
+            }
         }
         for (bulk, rest) in &mut self.bulk {
             if let Some((entry, others)) = rest.split_first().filter(|(entry, _)| entry.key() == key) {

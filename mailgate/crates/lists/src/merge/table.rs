@@ -73,12 +73,11 @@ impl State {
     }
 
     pub(super) fn recount(&mut self, origin: Origin, was: bool, is: bool) {
-        let count = self.counts.entry(origin).or_default();
-        match (was, is) {
-            (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
-            _ => {}
+        if was == is {
+            return;
         }
+        let count = self.counts.entry(origin).or_default();
+        *count = if is { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
             self.counts.remove(&origin);
         }
@@ -166,6 +165,8 @@ impl State {
         if let Some(entries) = self.cache.upgrade() {
             return entries;
         }
+        self.v4.compact();
+        self.v6.compact();
         let mut entries = Entries::with_room(self.v4.len(), self.v6.len());
         match self.v4.only_set() {
             Some(set) => entries.extend4(set.iter().copied()),

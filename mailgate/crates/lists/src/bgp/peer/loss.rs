@@ -22,6 +22,7 @@ impl Peer {
         }
         self.is_up = true;
         self.is_complete = false;
+        self.withdrawn = 0;
         self.since = now;
         self.error = None;
         self.warned = false;

@@ -10,6 +10,7 @@ use super::Peer;
 use crate::admit::{self, Step};
 use crate::merge::{Origin, TableIndex};
 use crate::rows::{BgpSession, SourceState};
+use crate::rush::Tells;
 use crate::shared::{Kind, Shared, State, source_mut};
 
 /// A session with more routes than this is worth waiting for until they are all told.
@@ -31,8 +32,8 @@ pub(super) struct Seen {
     faults: u64,
     memory: usize,
     announced: usize,
-    /// In the middle of telling a large table.
-    is_rushing: bool,
+    /// In the middle of telling so much that it is better taken together.
+    tells: Option<Tells>,
 }
 
 impl Seen {
@@ -50,9 +51,16 @@ impl Seen {
             faults: peer.faults,
             memory: peer.rib.bytes(),
             announced: peer.told.len(),
-            is_rushing: peer.is_up && !peer.is_complete && peer.rib.counts().fresh() > RUSH,
+            tells: tells(peer),
         }
     }
+}
+
+fn tells(peer: &Peer) -> Option<Tells> {
+    let is_rushing = peer.is_up && !peer.is_complete && peer.rib.counts().fresh() > RUSH;
+    // Who tells a table withdraws little of it.
+    let tells = if peer.withdrawn > RUSH { Tells::Flap } else { Tells::Table };
+    is_rushing.then_some(tells)
 }
 
 fn row(peer: &Peer, session: Session) -> BgpSession {
@@ -101,10 +109,10 @@ impl Peer {
 /// Brings differences to the gate, and the rows up to date.
 pub(super) fn take(state: &mut State, origin: Origin, steps: &[Step], seen: Seen) {
     admit::offer_steps(state, origin, steps, seen.now);
-    match seen.is_rushing {
-        true if !steps.is_empty() => state.rush.goes_on(origin, seen.now),
-        true => {}
-        false => state.rush.ends(origin),
+    match seen.tells {
+        Some(tells) if !steps.is_empty() => state.rush.goes_on(origin, tells, seen.now),
+        Some(_) => {}
+        None => state.rush.ends(origin),
     }
     let names: Vec<_> = state.merged.tables().map(|(name, ..)| name.clone()).collect();
     let held = |(table, _): &(TableIndex, usize)| {

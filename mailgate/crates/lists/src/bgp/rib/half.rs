@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use mailgate_proto::bgp::Nlri;
 
@@ -24,18 +25,19 @@ pub(super) struct Route {
     round: u16,
 }
 
-/// All paths of one prefix. Nearly always there is one, which needs no allocation.
-#[derive(Debug)]
-enum Paths {
-    One(Route),
-    #[expect(clippy::box_collection, reason = "sixteen bytes for each route instead of twenty-four")]
-    Many(Box<Vec<Route>>),
+/// The one path of a prefix, with the number zero: nearly all routes of nearly all sessions.
+#[derive(Debug, Clone, Copy)]
+struct Only {
+    kind: Kind,
+    round: u16,
 }
 
-/// The routes.
+/// The routes. A prefix is in one of the two maps.
 #[derive(Debug)]
 pub(super) struct Half<K> {
-    routes: HashMap<K, Paths>,
+    routes: HashMap<K, Only, RandomState>,
+    /// Of prefixes with several paths, or with one that has a number.
+    paths: HashMap<K, Vec<Route>, RandomState>,
     /// Routes, of which a prefix may have several.
     len: usize,
     /// Those of before `round`.
@@ -64,51 +66,33 @@ pub(crate) struct Seen<'a> {
 
 impl<K> Default for Half<K> {
     fn default() -> Self {
-        Self { routes: HashMap::new(), len: 0, stale: 0, round: OLD + 1 }
+        Self { routes: HashMap::default(), paths: HashMap::default(), len: 0, stale: 0, round: OLD + 1 }
     }
 }
 
-impl Paths {
-    fn all(&self) -> &[Route] {
-        match self {
-            Self::One(route) => std::slice::from_ref(route),
-            Self::Many(routes) => routes,
-        }
+impl Only {
+    fn route(self) -> Route {
+        Route { path: 0, kind: self.kind, round: self.round }
     }
+}
 
-    fn all_mut(&mut self) -> &mut [Route] {
-        match self {
-            Self::One(route) => std::slice::from_mut(route),
-            Self::Many(routes) => routes,
-        }
+impl Route {
+    fn only(self) -> Option<Only> {
+        (self.path == 0).then_some(Only { kind: self.kind, round: self.round })
     }
+}
 
-    fn tables(&self, fates: impl Fn(Kind) -> Tables) -> Tables {
-        self.all().iter().fold(0, |tables, route| tables | fates(route.kind))
-    }
+fn tables(routes: &[Route], fates: impl Fn(Kind) -> Tables) -> Tables {
+    routes.iter().fold(0, |tables, route| tables | fates(route.kind))
+}
 
-    /// Sets one path; what it was before.
-    fn set(&mut self, route: Route) -> Option<Route> {
-        if let Some(place) = self.all_mut().iter_mut().find(|other| other.path == route.path) {
-            return Some(std::mem::replace(place, route));
-        }
-        match self {
-            Self::One(first) => *self = Self::Many(Box::new(vec![*first, route])),
-            Self::Many(routes) => routes.push(route),
-        }
-        None
+/// Sets one path; what it was before.
+fn set(routes: &mut Vec<Route>, route: Route) -> Option<Route> {
+    if let Some(place) = routes.iter_mut().find(|other| other.path == route.path) {
+        return Some(std::mem::replace(place, route));
     }
-
-    /// Takes one path of several away.
-    fn take(&mut self, path: u32) -> Option<Route> {
-        let Self::Many(routes) = self else { return None };
-        let at = routes.iter().position(|route| route.path == path)?;
-        let taken = routes.swap_remove(at);
-        if let [last] = routes.as_slice() {
-            *self = Self::One(*last);
-        }
-        Some(taken)
-    }
+    routes.push(route);
+    None
 }
 
 impl<K: Key + Hash> Half<K> {
@@ -121,9 +105,11 @@ impl<K: Key + Hash> Half<K> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let spare = (self.len - self.routes.len().min(self.len)) * (size_of::<Route>() * 2);
+        let routes = (self.len - self.routes.len().min(self.len)) * (size_of::<Route>() + 4);
         // A byte of control for each place, of which an eighth stays free.
-        self.routes.capacity() * (size_of::<(K, Paths)>() + 1) * 8 / 7 + spare
+        let places = self.routes.capacity() * (size_of::<(K, Only)>() + 1)
+            + self.paths.capacity() * (size_of::<(K, Vec<Route>)>() + 1);
+        places * 8 / 7 + routes
     }
 
     /// Everything has to be announced anew.
@@ -132,8 +118,8 @@ impl<K: Key + Hash> Half<K> {
         self.round = match self.round.checked_add(1) {
             Some(round) => round,
             None => {
-                let routes = self.routes.values_mut().flat_map(Paths::all_mut);
-                routes.for_each(|route| route.round = OLD);
+                self.routes.values_mut().for_each(|only| only.round = OLD);
+                self.paths.values_mut().flatten().for_each(|route| route.round = OLD);
                 OLD + 1
             }
         };
@@ -147,17 +133,13 @@ impl<K: Key + Hash> Half<K> {
         fates: impl Fn(Kind) -> Tables,
     ) -> Changed {
         let route = Route { path, kind, round: self.round };
-        let changed = match self.routes.entry(key) {
-            Place::Vacant(place) => {
-                place.insert(Paths::One(route));
-                Changed { before: None, old: 0, new: fates(kind) }
+        let changed = match self.paths_of(key) {
+            Some(routes) => {
+                let old = tables(routes, &fates);
+                let before = set(routes, route);
+                Changed { before, old, new: tables(routes, &fates) }
             }
-            Place::Occupied(mut place) => {
-                let paths = place.get_mut();
-                let old = paths.tables(&fates);
-                let before = paths.set(route);
-                Changed { before, old, new: paths.tables(&fates) }
-            }
+            None => self.insert_only(key, route, fates),
         };
         match changed.before {
             None => self.len += 1,
@@ -166,39 +148,80 @@ impl<K: Key + Hash> Half<K> {
         changed
     }
 
-    pub(super) fn remove(&mut self, key: K, path: u32, fates: impl Fn(Kind) -> Tables) -> Changed {
-        let none = Changed { before: None, old: 0, new: 0 };
-        let Place::Occupied(mut place) = self.routes.entry(key) else { return none };
-        let old = place.get().tables(&fates);
-        let changed = match place.get() {
-            Paths::One(route) if route.path == path => {
-                let before = Some(*route);
-                place.remove();
-                Changed { before, old, new: 0 }
+    fn paths_of(&mut self, key: K) -> Option<&mut Vec<Route>> {
+        // The usual session has none, and is spared the search.
+        if self.paths.is_empty() { None } else { self.paths.get_mut(&key) }
+    }
+
+    /// Of a prefix that is not among those of several paths.
+    fn insert_only(&mut self, key: K, route: Route, fates: impl Fn(Kind) -> Tables) -> Changed {
+        let new = fates(route.kind);
+        match (self.routes.entry(key), route.only()) {
+            (Place::Vacant(place), Some(only)) => {
+                place.insert(only);
+                Changed { before: None, old: 0, new }
             }
-            Paths::One(_) => return none,
-            Paths::Many(_) => {
-                let Some(before) = place.get_mut().take(path) else { return none };
-                Changed { before: Some(before), old, new: place.get().tables(&fates) }
+            (Place::Vacant(_), None) => {
+                self.paths.insert(key, vec![route]);
+                Changed { before: None, old: 0, new }
+            }
+            (Place::Occupied(mut place), Some(only)) => {
+                let before = place.insert(only);
+                Changed { before: Some(before.route()), old: fates(before.kind), new }
+            }
+            (Place::Occupied(place), None) => {
+                let first = place.remove();
+                self.paths.insert(key, vec![first.route(), route]);
+                let old = fates(first.kind);
+                Changed { before: None, old, new: old | new }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: K, path: u32, fates: impl Fn(Kind) -> Tables) -> Changed {
+        let changed = match self.paths_of(key) {
+            Some(_) => self.remove_path(key, path, fates),
+            None => {
+                let before = if path == 0 { self.routes.remove(&key) } else { None };
+                let old = before.map_or(0, |only| fates(only.kind));
+                Changed { before: before.map(Only::route), old, new: 0 }
             }
         };
+        let Some(before) = changed.before else { return changed };
         self.len -= 1;
-        self.stale -= usize::from(changed.before.is_some_and(|before| before.round != self.round));
-        if self.routes.is_empty() {
+        self.stale -= usize::from(before.round != self.round);
+        if self.len == 0 {
             // A peer that left for good gives its memory back.
-            self.routes = HashMap::new();
+            (self.routes, self.paths) = (HashMap::default(), HashMap::default());
         }
         changed
+    }
+
+    fn remove_path(&mut self, key: K, path: u32, fates: impl Fn(Kind) -> Tables) -> Changed {
+        let none = Changed { before: None, old: 0, new: 0 };
+        let Some(routes) = self.paths.get_mut(&key) else { return none };
+        let old = tables(routes, &fates);
+        let Some(at) = routes.iter().position(|route| route.path == path) else { return none };
+        let before = Some(routes.swap_remove(at));
+        let new = tables(routes, &fates);
+        let left = match routes.as_slice() {
+            [] => None,
+            [last] if last.path == 0 => last.only(),
+            _ => return Changed { before, old, new },
+        };
+        self.paths.remove(&key);
+        self.routes.extend(left.map(|only| (key, only)));
+        Changed { before, old, new }
     }
 
     /// Whether a prefix has as many paths as may be, and this is not one of them.
     pub(super) fn is_crowded(&self, key: K, path: u32, limit: usize) -> bool {
         // The usual session has one path, whose number is zero; it costs no lookup.
         path != 0
-            && self.routes.get(&key).is_some_and(|paths| {
-                let all = paths.all();
-                all.len() >= limit && !all.iter().any(|route| route.path == path)
-            })
+            && self
+                .paths
+                .get(&key)
+                .is_some_and(|routes| routes.len() >= limit && !routes.iter().any(|route| route.path == path))
     }
 
     /// What was not announced anew.
@@ -206,39 +229,39 @@ impl<K: Key + Hash> Half<K> {
         if self.stale == 0 {
             return Vec::new();
         }
-        let left = self.routes.iter().flat_map(|(key, paths)| {
-            let old = paths.all().iter().filter(|route| route.round != self.round);
-            old.map(|route| Nlri { prefix: key.prefix(), path: route.path })
-        });
-        left.collect()
+        let old = self.all().filter(|(_, route)| route.round != self.round);
+        old.map(|(key, route)| Nlri { prefix: key.prefix(), path: route.path }).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (K, Route)> {
+        let paths = self.paths.iter().flat_map(|(key, routes)| routes.iter().map(|route| (*key, *route)));
+        self.routes.iter().map(|(key, only)| (*key, only.route())).chain(paths)
     }
 
     pub(super) fn routes<'a>(&'a self, sets: &'a Sets) -> impl Iterator<Item = Seen<'a>> {
-        self.routes.iter().flat_map(move |(key, paths)| self.seen(key.prefix(), paths, sets))
+        self.all().filter_map(|(key, route)| self.seen(key.prefix(), route, sets))
     }
 
     pub(super) fn find<'a>(&'a self, key: K, sets: &'a Sets) -> Vec<Seen<'a>> {
-        let paths = self.routes.get(&key).into_iter();
-        paths.flat_map(|paths| self.seen(key.prefix(), paths, sets)).collect()
+        let only = self.routes.get(&key).map(|only| only.route());
+        let paths = self.paths.get(&key).into_iter().flatten().copied();
+        only.into_iter().chain(paths).filter_map(|route| self.seen(key.prefix(), route, sets)).collect()
     }
 
-    fn seen<'a>(&'a self, prefix: IpNet, paths: &'a Paths, sets: &'a Sets) -> impl Iterator<Item = Seen<'a>> {
-        paths.all().iter().filter_map(move |route| {
-            let carried = sets.carried(route.kind)?;
-            let nlri = Nlri { prefix, path: route.path };
-            Some(Seen {
-                nlri,
-                marks: &carried.marks,
-                fate: carried.fate,
-                is_stale: route.round != self.round,
-            })
+    fn seen<'a>(&self, prefix: IpNet, route: Route, sets: &'a Sets) -> Option<Seen<'a>> {
+        let carried = sets.carried(route.kind)?;
+        Some(Seen {
+            nlri: Nlri { prefix, path: route.path },
+            marks: &carried.marks,
+            fate: carried.fate,
+            is_stale: route.round != self.round,
         })
     }
 }
 
 #[cfg(test)]
 #[test]
-fn a_route_takes_sixteen_bytes_beside_its_prefix() {
-    assert_eq!(size_of::<Paths>(), 16);
-    assert_eq!(size_of::<(crate::prefix::Key4, Paths)>(), 24);
+fn a_route_takes_eight_bytes_beside_its_prefix() {
+    assert_eq!(size_of::<Only>(), 8);
+    assert_eq!(size_of::<(crate::prefix::Key4, Only)>(), 16);
 }
