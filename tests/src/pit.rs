@@ -96,7 +96,7 @@ listen_tls = []
 sessions = 500
 
 # Whoever is unknown is deferred, whatever is known of its name: no name server answers here.
-[edge.greylist]
+[edge]
 mode = "classic"
 
 [edge.tarpit]
