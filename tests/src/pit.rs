@@ -31,7 +31,7 @@ const CONNECT: Duration = Duration::from_secs(400);
 /// Open files of a process beside one for each client: what the edge keeps free, and its own.
 const SPARE_FILES: usize = 2_500;
 /// Turns a second of all daemons together: the default of one.
-const PACE: usize = 5_000;
+const PACE: usize = 4_000;
 
 const fn node(label: &'static str, last: u8) -> Node {
     Node {

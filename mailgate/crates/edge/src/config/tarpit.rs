@@ -24,7 +24,7 @@ pub struct TarpitConfig {
     pub interval: Span,
     /// Turns a second of all held clients together, 100 to 1000000: when there are more clients than that times
     /// `interval`, each waits longer, so that the tarpit stays at about a tenth of a processor. Default
-    /// 5000.
+    /// 4000.
     pub pace: u32,
     /// Connections held at once, 1 to 1000000; the oldest ones of listed sources make room. Needs as many open files; of
     /// those the process may have, some are left to others. Each takes less than 1 KiB of our memory. Default 10000.
@@ -51,7 +51,7 @@ impl Default for TarpitConfig {
     fn default() -> Self {
         Self {
             interval: Span::from_secs(1),
-            pace: 5000,
+            pace: 4000,
             capacity: 10_000,
             per_network: 1000,
             window: 256,
